@@ -1,0 +1,3 @@
+//! From an experiment file to trials.
+
+pub mod plan;

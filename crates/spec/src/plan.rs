@@ -1,0 +1,223 @@
+//! What a spec becomes on a given device: a list of trials with every size a number.
+
+use cotenant_kernels::Resolved;
+use cotenant_units::{Bytes, Nanos};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The device sizes that expressions in a spec may name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceSizes {
+    /// Device name, for error messages.
+    pub name: String,
+    /// `sms`: streaming multiprocessors.
+    pub sms: u32,
+    /// `l2`: L2 capacity.
+    pub l2: Bytes,
+    /// `l1`: unified L1 and shared memory of one SM.
+    pub l1: Bytes,
+    /// `dram`: device memory that can be allocated.
+    pub dram: Bytes,
+    /// `smem`: largest dynamic shared memory of one block.
+    pub smem: Bytes,
+    /// Largest number of threads of one block.
+    pub max_threads: u32,
+    /// Green contexts are granted in multiples of this many SMs.
+    pub sm_granularity: u32,
+    /// Compute capability, major and minor.
+    pub capability: (u32, u32),
+}
+
+/// How the tenants of a trial share the GPU. One value per tenant where a list is given, in the trial's order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "mode", rename_all = "kebab-case")]
+pub enum Sharing {
+    /// Each tenant alone; no shared phase.
+    Solo,
+    /// One after the other; no shared phase.
+    Sequential,
+    /// CUDA streams of one process; stream priority per tenant (lower number = higher priority).
+    Streams {
+        /// Stream priorities; empty: default for all.
+        priority: Vec<i32>,
+    },
+    /// Processes without MPS: the driver time-slices.
+    Processes,
+    /// Processes under an MPS daemon of the run's own.
+    Mps {
+        /// `CUDA_MPS_ACTIVE_THREAD_PERCENTAGE` of each; empty: 100.
+        percentage: Vec<f64>,
+        /// `CUDA_MPS_CLIENT_PRIORITY` of each (0 high, 1 low); empty: 0.
+        priority: Vec<u32>,
+        /// `CUDA_MPS_PINNED_DEVICE_MEM_LIMIT` of each, bytes; empty: none.
+        pinned_memory: Vec<Bytes>,
+    },
+    /// Green contexts of one process, each with its own SMs.
+    Green {
+        /// SMs asked for each; what was given stands in the record.
+        sms: Vec<u32>,
+        /// Stream priorities; empty: default for all.
+        priority: Vec<i32>,
+    },
+    /// Existing MIG instances, by UUID; never created or destroyed.
+    Mig {
+        /// One instance UUID per tenant.
+        instances: Vec<String>,
+    },
+}
+
+impl Sharing {
+    /// The mode's name as written in a spec.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Sharing::Solo => "solo",
+            Sharing::Sequential => "sequential",
+            Sharing::Streams { .. } => "streams",
+            Sharing::Processes => "processes",
+            Sharing::Mps { .. } => "mps",
+            Sharing::Green { .. } => "green",
+            Sharing::Mig { .. } => "mig",
+        }
+    }
+}
+
+/// How much work a tenant does in one phase.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// This many turns of the kernel's loop per launch.
+    Iterations(u64),
+    /// As many turns as make one launch last this long alone (calibrated before the first repeat).
+    Duration(Nanos),
+}
+
+/// When a tenant's shared phase ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// Everyone does its launches once; what is left of the longer one runs alone (the paper's protocol).
+    Fixed,
+    /// Everyone loops until the last has its launches; only launches during which every other tenant was
+    /// active from start to end count.
+    Steady,
+}
+
+/// What a tenant's shared time is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Baseline {
+    /// Alone with the same share of the GPU (same percentage, same SMs).
+    #[default]
+    SameShare,
+    /// Alone on the whole GPU.
+    WholeGpu,
+}
+
+/// One tenant of a trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TenantPlan {
+    /// Name, unique in the trial.
+    pub name: String,
+    /// Kernel with parameters and shape fixed.
+    pub kernel: Resolved,
+    /// Work per launch.
+    pub work: Work,
+    /// Launches per phase (back to back on one stream).
+    pub launches: u32,
+    /// Pause between two launches, host side (closed-loop think time).
+    pub gap: Nanos,
+    /// Launches per request: a request is measured from before its first launch to after its last on the
+    /// host clock (latency experiments). 1 for plain kernels.
+    pub request: u32,
+}
+
+/// A value printed by a paper, or measured by someone else, for one metric of one trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Reference {
+    /// Where it comes from, for example `paper, H100 NVL`.
+    pub source: String,
+    /// Metric: `speedup`, `ratio`, `slowdown`, `slowdown.TENANT`, `solo_ms.TENANT`, `p99_ms.TENANT`.
+    pub metric: String,
+    /// The value.
+    pub value: f64,
+}
+
+/// One cell of an experiment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrialPlan {
+    /// Unique in the run; letters, digits, `.`, `_`, `-`, `=`.
+    pub id: String,
+    /// Series this trial belongs to in the figure (one line or bar group).
+    pub series: String,
+    /// Position on the figure's x axis, if it has one.
+    pub x: Option<f64>,
+    /// Values of the sweep variables.
+    pub vars: BTreeMap<String, f64>,
+    /// Sharing mode with its numbers.
+    pub sharing: Sharing,
+    /// Tenants, in order.
+    pub tenants: Vec<TenantPlan>,
+    /// When a shared phase ends.
+    pub protocol: Protocol,
+    /// What slowdowns are relative to.
+    pub baseline: Baseline,
+    /// Also run the tenants back to back each repeat (for the speedup).
+    pub sequential: bool,
+    /// Values to compare with.
+    pub references: Vec<Reference>,
+    /// Launch- or process-bound: excluded from the simulator's accuracy figure.
+    pub host_bound: bool,
+}
+
+/// When to stop repeating (method rule 5).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stopping {
+    /// Fewest repeats.
+    pub min_repeats: u32,
+    /// Most repeats.
+    pub max_repeats: u32,
+    /// Stop once the 95 % interval of the median of every phase is within this share of it.
+    pub precision: f64,
+    /// Wall-clock budget of one trial.
+    pub budget_ns: Nanos,
+    /// Unrecorded repeats first.
+    pub warmup: u32,
+}
+
+/// How an experiment's figure looks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FigureSpec {
+    /// `bars` or `line`.
+    pub kind: String,
+    /// Metric drawn (see [`Reference::metric`]).
+    pub metric: String,
+    /// Axis labels with unit.
+    pub x_label: String,
+    /// See `x_label`.
+    pub y_label: String,
+    /// Logarithmic x axis.
+    #[serde(default)]
+    pub log_x: bool,
+}
+
+/// A spec resolved on a device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Short name (file stem, run folder).
+    pub name: String,
+    /// Headline.
+    pub title: String,
+    /// What it shows and why; one paragraph.
+    pub summary: String,
+    /// Paper section and figure or table, for example `4.2.2, Table 3`; empty if beyond the paper.
+    pub section: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// When to stop.
+    pub stopping: Stopping,
+    /// Figures.
+    pub figures: Vec<FigureSpec>,
+    /// The trials.
+    pub trials: Vec<TrialPlan>,
+}
