@@ -1,1 +1,20 @@
-fn main() {}
+//! `cotenant`: what workloads that share a GPU do to each other. The verbs are in `verbs/`, one file each.
+
+mod cli;
+mod device;
+mod exit;
+mod verbs;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match verbs::dispatch(cli.verb) {
+        Ok(code) => code.into(),
+        Err(e) => {
+            eprintln!("cotenant: {e}");
+            e.code().into()
+        }
+    }
+}

@@ -1,1 +1,12 @@
-//! placeholder
+//! The lab: spec to trials to samples. Tenants and their protocol, sharing modes, the stopping rule, telemetry.
+//! Draws nothing.
+
+pub mod backend;
+pub mod cuda;
+pub mod doctor;
+pub mod measure;
+pub mod overlap;
+pub mod provenance;
+pub mod run;
+pub mod sharing;
+pub mod telemetry;

@@ -1,3 +1,7 @@
 //! Run folders: formats with version and schema, and the reading and writing of them. Computes nothing.
 
+pub mod folder;
 pub mod format;
+pub mod schema;
+
+pub use folder::{Run, RunFolder, StoreError, load, write_derived, write_summary, write_whole};

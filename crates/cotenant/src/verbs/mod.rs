@@ -1,0 +1,50 @@
+//! The verbs, one file each.
+
+mod cards;
+mod compare;
+mod doctor;
+mod experiments;
+mod generate;
+mod kernel_once;
+mod kernels;
+mod probe;
+mod report;
+mod run;
+mod table;
+
+use crate::cli::Verb;
+use crate::exit::{Code, Failure};
+
+/// Runs a verb to its exit code.
+pub fn dispatch(verb: Verb) -> Result<Code, Failure> {
+    match verb {
+        Verb::Run(a) => run::run(a),
+        Verb::Doctor(a) => doctor::doctor(a.json),
+        Verb::Probe(a) => probe::probe(a),
+        Verb::Report(a) => report::report(a),
+        Verb::Compare(a) => compare::compare(a),
+        Verb::Experiments(a) => experiments::experiments(a.json),
+        Verb::Kernels(a) => kernels::kernels(a.json),
+        Verb::Cards(a) => cards::cards(a.json),
+        Verb::Completions { shell } => generate::completions(shell),
+        Verb::Man { folder } => generate::man(&folder),
+        Verb::Worker { meeting } => cotenant_lab::cuda::serve(meeting)
+            .map(|()| Code::Ok)
+            .map_err(|e| Failure::new(Code::NoDevice, format!("serve as a tenant process: {e}"))),
+        Verb::KernelOnce(a) => kernel_once::kernel_once(a),
+    }
+}
+
+/// Prints a value as pretty JSON.
+fn print_json<T: serde::Serialize>(v: &T) -> Result<Code, Failure> {
+    let text = serde_json::to_string_pretty(v)
+        .map_err(|e| Failure::new(Code::Store, format!("write JSON: {e}")))?;
+    print_text(&text);
+    Ok(Code::Ok)
+}
+
+/// Prints text, ending quietly where the reader has gone (`cotenant … | head`).
+fn print_text(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}

@@ -1,0 +1,44 @@
+//! `cotenant report`, and what it shares with `run`: from a stored run to summary, figures and page.
+
+use crate::cli::ReportArgs;
+use crate::exit::{Code, Failure};
+use cotenant_report::{RunData, figures_for, render_table, report_html, summarize};
+use cotenant_store::{load, write_derived, write_summary};
+use std::path::{Path, PathBuf};
+
+/// Reads a run folder and computes its summary.
+pub fn read(path: &Path) -> Result<RunData, Failure> {
+    let run = load(path)?;
+    let summary = summarize(&run.manifest, &run.repeats, &run.outcomes);
+    Ok(RunData {
+        manifest: run.manifest,
+        repeats: run.repeats,
+        outcomes: run.outcomes,
+        warnings: run.warnings,
+        summary,
+    })
+}
+
+/// Writes everything derived from a run; returns the page.
+pub fn derive(path: &Path, data: &RunData) -> Result<PathBuf, Failure> {
+    write_summary(path, &data.summary)?;
+    for (name, svg) in figures_for(&data.manifest, &data.summary) {
+        write_derived(path, &format!("figures/{name}"), &svg)?;
+    }
+    Ok(write_derived(path, "report.html", &report_html(data))?)
+}
+
+/// Makes tables, figures and pages again.
+pub fn report(a: ReportArgs) -> Result<Code, Failure> {
+    let mut summaries = Vec::new();
+    for path in &a.runs {
+        let data = read(path)?;
+        let page = derive(path, &data)?;
+        if a.json {
+            summaries.push(data.summary);
+        } else {
+            super::print_text(&format!("{}\nreport: {}\n", render_table(&data.manifest, &data.summary), page.display()));
+        }
+    }
+    if a.json { super::print_json(&summaries) } else { Ok(Code::Ok) }
+}

@@ -1,0 +1,162 @@
+//! An MPS daemon of the run's own: private pipe and log folders, stopped when this value goes, on every path.
+//!
+//! A daemon that was there before is never touched. The control program is asked to quit through its own pipe;
+//! if it does not, its process (found by the pipe folder's lock owner, which we started) is killed.
+
+use crate::error::{Error, Result};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Program names as NVIDIA installs them.
+pub const CONTROL: &str = "nvidia-cuda-mps-control";
+
+/// Where the control program is, if it is on `PATH` or in the driver's usual folders.
+pub fn control_program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/bin", "/usr/local/nvidia/bin", "/opt/nvidia/bin"].map(PathBuf::from))
+        .map(|d| d.join(CONTROL))
+        .find(|p| p.is_file())
+}
+
+/// The pipe folder of a daemon that serves this environment already, if one answers there.
+pub fn running_daemon() -> Option<PathBuf> {
+    let dir =
+        std::env::var_os("CUDA_MPS_PIPE_DIRECTORY").map_or_else(|| "/tmp/nvidia-mps".into(), PathBuf::from);
+    let pid: u32 =
+        std::fs::read_to_string(dir.join("nvidia-cuda-mps-control.pid")).ok()?.trim().parse().ok()?;
+    is_alive(pid).then_some(dir)
+}
+
+fn is_alive(pid: u32) -> bool {
+    i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .is_some_and(|p| rustix::process::test_kill_process(p).is_ok())
+}
+
+/// A daemon of our own.
+#[derive(Debug)]
+pub struct Daemon {
+    control: PathBuf,
+    dir: PathBuf,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// Starts one with its folders under `parent` (created; removed again at the end).
+    ///
+    /// # Errors
+    /// The control program is absent or does not come up within 10 s; the message carries its log's end.
+    pub fn start(parent: &Path) -> Result<Daemon> {
+        let control = control_program().ok_or_else(|| {
+            Error::Mps(format!(
+                "`{CONTROL}` is not installed; it comes with the driver package (nvidia-compute-utils)"
+            ))
+        })?;
+        let dir = parent.join(format!("cotenant-mps-{}", std::process::id()));
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io { path, source }
+        };
+        for sub in ["pipe", "log"] {
+            std::fs::create_dir_all(dir.join(sub)).map_err(io(&dir))?;
+        }
+        let log = std::fs::File::create(dir.join("log/stdio.log")).map_err(io(&dir))?;
+        let log2 = log.try_clone().map_err(io(&dir))?;
+        // In the foreground (-f), so that it is our child: it cannot outlive us unnoticed, and its end is seen.
+        let mut cmd = Command::new(&control);
+        cmd.arg("-f")
+            .env("CUDA_MPS_PIPE_DIRECTORY", dir.join("pipe"))
+            .env("CUDA_MPS_LOG_DIRECTORY", dir.join("log"))
+            .env_remove("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE")
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(log2);
+        die_with_parent(&mut cmd);
+        let child = cmd.spawn().map_err(io(&control))?;
+        let mut daemon = Daemon { control, dir, child: Some(child) };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if daemon
+                .ask("get_default_active_thread_percentage")
+                .is_ok_and(|a| a.trim().parse::<f64>().is_ok())
+            {
+                return Ok(daemon);
+            }
+            let ended = daemon.child.as_mut().and_then(|c| c.try_wait().ok().flatten());
+            if ended.is_some() || Instant::now() > deadline {
+                let log = std::fs::read_to_string(daemon.dir.join("log/control.log"))
+                    .or_else(|_| std::fs::read_to_string(daemon.dir.join("log/stdio.log")))
+                    .unwrap_or_default();
+                let tail: String = log.lines().rev().take(3).collect::<Vec<_>>().join("; ");
+                return Err(Error::Mps(format!("the daemon did not come up; its log ends: {tail}")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Environment that makes a process a client of this daemon.
+    pub fn client_env(&self) -> Vec<(String, String)> {
+        let text = |p: PathBuf| p.to_string_lossy().into_owned();
+        vec![
+            ("CUDA_MPS_PIPE_DIRECTORY".into(), text(self.dir.join("pipe"))),
+            ("CUDA_MPS_LOG_DIRECTORY".into(), text(self.dir.join("log"))),
+        ]
+    }
+
+    /// Sends one command to the control program and returns its answer.
+    fn ask(&self, command: &str) -> Result<String> {
+        let io = |source| Error::Io { path: self.control.clone(), source };
+        let mut child = Command::new(&self.control)
+            .env("CUDA_MPS_PIPE_DIRECTORY", self.dir.join("pipe"))
+            .env("CUDA_MPS_LOG_DIRECTORY", self.dir.join("log"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(io)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            let _ = writeln!(stdin, "{command}");
+        }
+        let out = child.wait_with_output().map_err(io)?;
+        if !out.status.success() {
+            return Err(Error::Mps(format!("`{command}` was refused ({})", out.status)));
+        }
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = self.ask("quit -t 2");
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while Instant::now() < deadline {
+                if matches!(child.try_wait(), Ok(Some(_))) {
+                    let _ = std::fs::remove_dir_all(&self.dir);
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Asks the kernel to end the child when the thread that started it ends, so that a `kill -9` of the run leaves
+/// no daemon and no tenant behind.
+pub fn die_with_parent(cmd: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the closure runs between fork and exec and makes only the async-signal-safe prctl call.
+    unsafe {
+        cmd.pre_exec(|| {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+                .map_err(std::io::Error::from)
+        });
+    }
+}

@@ -1,0 +1,177 @@
+//! The GPU's state as NVML tells it: clocks, power, temperature, throttle reasons, utilisation, MIG instances.
+//! Reads only; nothing here changes a setting.
+
+use crate::error::Result;
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
+use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+use nvml_wrapper::{Device, Nvml};
+use std::ffi::OsStr;
+
+/// NVML, loaded.
+#[derive(Debug)]
+pub struct Monitor {
+    nvml: Nvml,
+}
+
+/// One reading. `None` where this GPU or driver does not tell.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Reading {
+    /// SM clock, MHz.
+    pub sm_clock_mhz: Option<u32>,
+    /// Memory clock, MHz.
+    pub memory_clock_mhz: Option<u32>,
+    /// Power, W.
+    pub power_w: Option<f64>,
+    /// Temperature, °C.
+    pub temperature_c: Option<u32>,
+    /// Throttle reasons in force, other than idle and application-clock settings.
+    pub throttle: Vec<&'static str>,
+    /// Share of the last sampling period in which a kernel ran, percent (`nvidia-smi`'s figure).
+    pub utilization_pct: Option<u32>,
+    /// Device memory in use, bytes.
+    pub memory_used: Option<u64>,
+}
+
+/// One MIG instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigInstance {
+    /// `MIG-…` UUID: what `CUDA_VISIBLE_DEVICES` takes.
+    pub uuid: String,
+    /// Name, for example `NVIDIA H100 80GB HBM3 MIG 1g.10gb`.
+    pub name: String,
+    /// Memory, bytes.
+    pub memory: Option<u64>,
+}
+
+/// What NVML says of one GPU that does not change while a run lasts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inventory {
+    /// Name.
+    pub name: String,
+    /// UUID.
+    pub uuid: String,
+    /// Highest SM clock, MHz.
+    pub max_sm_clock_mhz: Option<u32>,
+    /// Highest memory clock, MHz.
+    pub max_memory_clock_mhz: Option<u32>,
+    /// Power limit in force, W.
+    pub power_limit_w: Option<f64>,
+    /// MIG mode: `Some(true)` on, `None` where the GPU has no MIG.
+    pub mig: Option<bool>,
+    /// MIG instances that exist now.
+    pub mig_instances: Vec<MigInstance>,
+    /// GPM metrics supported.
+    pub gpm: bool,
+    /// Compute mode, NVML's word (`Default`, `ExclusiveProcess`, …).
+    pub compute_mode: Option<String>,
+    /// Persistence mode.
+    pub persistence: Option<bool>,
+    /// Processes with a context on the GPU now: `(pid, name)`.
+    pub processes: Vec<(u32, String)>,
+}
+
+impl Monitor {
+    /// Loads NVML. `COTENANT_NVML` names another library file (a fake in tests).
+    ///
+    /// # Errors
+    /// [`crate::Error::Nvml`] where the library is absent or does not initialise.
+    pub fn load() -> Result<Monitor> {
+        let path = std::env::var_os("COTENANT_NVML");
+        Self::load_from(path.as_deref())
+    }
+
+    /// Loads NVML from a given file, or from the usual place.
+    pub fn load_from(path: Option<&OsStr>) -> Result<Monitor> {
+        let nvml = match path {
+            Some(p) => Nvml::builder().lib_path(p).init()?,
+            None => {
+                Nvml::builder().lib_path(OsStr::new("libnvidia-ml.so.1")).init().or_else(|_| Nvml::init())?
+            }
+        };
+        Ok(Monitor { nvml })
+    }
+
+    /// Driver version, for example `580.159.04`.
+    pub fn driver_version(&self) -> Result<String> {
+        Ok(self.nvml.sys_driver_version()?)
+    }
+
+    /// Number of GPUs.
+    pub fn count(&self) -> Result<u32> {
+        Ok(self.nvml.device_count()?)
+    }
+
+    /// The standing facts of GPU `index` (NVML's order).
+    pub fn inventory(&self, index: u32) -> Result<Inventory> {
+        let d = self.nvml.device_by_index(index)?;
+        Ok(Inventory {
+            name: d.name()?,
+            uuid: d.uuid()?,
+            max_sm_clock_mhz: d.max_clock_info(Clock::SM).ok(),
+            max_memory_clock_mhz: d.max_clock_info(Clock::Memory).ok(),
+            power_limit_w: d.enforced_power_limit().ok().map(|mw| f64::from(mw) / 1e3),
+            mig: d.mig_mode().ok().map(|m| m.current != 0),
+            mig_instances: mig_instances(&d),
+            gpm: d.gpm_support().unwrap_or(false),
+            compute_mode: d.compute_mode().ok().map(|m| format!("{m:?}")),
+            persistence: d.is_in_persistent_mode().ok(),
+            processes: d
+                .running_compute_processes()
+                .unwrap_or_default()
+                .into_iter()
+                .map(|p| (p.pid, self.nvml.sys_process_name(p.pid, 120).unwrap_or_else(|_| "unknown".into())))
+                .collect(),
+        })
+    }
+
+    /// NVML index of the GPU with this UUID.
+    pub fn index_of(&self, uuid: &str) -> Option<u32> {
+        (0..self.count().ok()?).find(|&i| {
+            self.nvml.device_by_index(i).and_then(|d| d.uuid()).is_ok_and(|u| u.eq_ignore_ascii_case(uuid))
+        })
+    }
+
+    /// Reads GPU `index` once.
+    pub fn read(&self, index: u32) -> Result<Reading> {
+        let d = self.nvml.device_by_index(index)?;
+        Ok(Reading {
+            sm_clock_mhz: d.clock_info(Clock::SM).ok(),
+            memory_clock_mhz: d.clock_info(Clock::Memory).ok(),
+            power_w: d.power_usage().ok().map(|mw| f64::from(mw) / 1e3),
+            temperature_c: d.temperature(TemperatureSensor::Gpu).ok(),
+            throttle: d.current_throttle_reasons().map(throttle_words).unwrap_or_default(),
+            utilization_pct: d.utilization_rates().ok().map(|u| u.gpu),
+            memory_used: d.memory_info().ok().map(|m| m.used),
+        })
+    }
+}
+
+fn mig_instances(d: &Device<'_>) -> Vec<MigInstance> {
+    let n = d.mig_device_count().unwrap_or(0);
+    (0..n)
+        .filter_map(|i| d.mig_device_by_index(i).ok())
+        .filter_map(|m| {
+            Some(MigInstance {
+                uuid: m.uuid().ok()?,
+                name: m.name().unwrap_or_else(|_| "MIG instance".into()),
+                memory: m.memory_info().ok().map(|i| i.total),
+            })
+        })
+        .collect()
+}
+
+/// NVML's words for the reasons that slow a GPU down. Idle and user-set application clocks are not among them:
+/// the first says nothing of a busy GPU, the second is the owner's choice.
+fn throttle_words(r: ThrottleReasons) -> Vec<&'static str> {
+    [
+        (ThrottleReasons::SW_POWER_CAP, "software power cap"),
+        (ThrottleReasons::HW_SLOWDOWN, "hardware slowdown"),
+        (ThrottleReasons::SYNC_BOOST, "sync boost"),
+        (ThrottleReasons::SW_THERMAL_SLOWDOWN, "software thermal slowdown"),
+        (ThrottleReasons::HW_THERMAL_SLOWDOWN, "hardware thermal slowdown"),
+        (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "power brake"),
+    ]
+    .into_iter()
+    .filter_map(|(flag, word)| r.contains(flag).then_some(word))
+    .collect()
+}

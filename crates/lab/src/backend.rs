@@ -1,0 +1,95 @@
+//! A backend runs trials; everything above it is the same code for a real and a simulated GPU.
+
+use cotenant_spec::plan::{DeviceSizes, TrialPlan};
+use cotenant_store::format::{DeviceRecord, GpuState, Grant};
+
+/// Why a trial did not produce its numbers. The run goes on with the next trial.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrialError {
+    /// This machine cannot do it; the trial is skipped with a warning.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It should have worked and did not.
+    #[error("{0}")]
+    Failed(String),
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// One part of a repeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// One tenant alone (its index in the trial).
+    Solo(usize),
+    /// All, one after the other.
+    Sequential,
+    /// All together.
+    Shared,
+}
+
+impl Phase {
+    /// The name in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Solo(_) => "solo",
+            Phase::Sequential => "sequential",
+            Phase::Shared => "shared",
+        }
+    }
+}
+
+/// What one tenant did in a phase. Times are absolute, on the run's device clock.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TenantRun {
+    /// Index in the trial.
+    pub tenant: usize,
+    /// Start and end of every launch, ns.
+    pub spans: Vec<(u64, u64)>,
+    /// Latency of every request on the host clock, ns.
+    pub requests: Vec<u64>,
+    /// SM clock while block 0 of each launch ran, MHz.
+    pub clocks_mhz: Vec<f64>,
+}
+
+/// What a phase gave.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PhaseRun {
+    /// One per tenant that ran.
+    pub tenants: Vec<TenantRun>,
+    /// GPU state beside it.
+    pub state: Option<GpuState>,
+}
+
+/// Tenants set up under a sharing mode, ready for phases. Dropping it frees everything.
+pub trait Session {
+    /// What each tenant was granted.
+    fn grants(&self) -> Vec<Grant>;
+    /// Sets how many turns of its loop each launch of a tenant makes.
+    fn set_iterations(&mut self, tenant: usize, iterations: u64) -> Result<(), TrialError>;
+    /// Runs a phase to its end.
+    fn run(&mut self, phase: Phase) -> Result<PhaseRun, TrialError>;
+}
+
+/// Something that can run trials.
+pub trait Backend {
+    /// The device, for the manifest.
+    fn device(&self) -> &DeviceRecord;
+    /// The device's sizes, for expressions in specs.
+    fn sizes(&self) -> &DeviceSizes;
+    /// Whether results are simulated.
+    fn simulated(&self) -> bool;
+    /// Sets a trial up.
+    ///
+    /// # Errors
+    /// [`TrialError::Unavailable`] where the machine lacks the mode; [`TrialError::Failed`] otherwise.
+    fn open<'s>(&'s mut self, trial: &TrialPlan) -> Result<Box<dyn Session + 's>, TrialError>;
+    /// Rows of telemetry since the last call, as CSV lines of [`TELEMETRY_HEADER`].
+    fn drain_telemetry(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Header of `telemetry.csv`. `t_s` is seconds since the backend was opened; an empty cell is "not told".
+pub const TELEMETRY_HEADER: &str =
+    "t_s,sm_clock_mhz,memory_clock_mhz,power_w,temperature_c,utilization_pct,memory_used_bytes,throttle";

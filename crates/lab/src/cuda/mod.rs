@@ -1,0 +1,12 @@
+//! The real GPU: workers, their meeting page, the MPS daemon, telemetry.
+
+mod backend;
+mod once;
+mod process;
+pub mod protocol;
+mod tenant;
+mod worker;
+
+pub use backend::{CudaBackend, Options, PROBE_ENV, TracedRun};
+pub use once::launch_once;
+pub use worker::serve;

@@ -1,0 +1,320 @@
+//! One trial: calibrate, warm up, then interleaved repeats until they are precise enough.
+//!
+//! The order within a repeat rotates from repeat to repeat (solo A, solo B, sequential, shared; then solo B,
+//! sequential, shared, solo A; …), so that a drift of clocks or temperature falls on all of them alike.
+
+use crate::backend::{Phase, PhaseRun, Session, TenantRun, TrialError};
+use crate::overlap;
+use crate::sharing::Layout;
+use cotenant_spec::plan::{Protocol, Stopping, TrialPlan, Work};
+use cotenant_store::format::{FORMAT, PhaseRecord, PhaseTenant, RepeatRecord, WarningRecord};
+use cotenant_units::Nanos;
+use std::time::{Duration, Instant};
+
+/// Overlap under which a shared phase is not called colocated (method rule 2).
+pub const MIN_OVERLAP: f64 = 0.9;
+/// SM clock under this share of the trial's median marks a repeat.
+const CLOCK_DROP: f64 = 0.97;
+/// Spans kept per tenant and phase in the record.
+const KEPT_SPANS: usize = 256;
+/// Iterations of one launch, at most: beyond it a launch of any kernel here lasts minutes.
+const MAX_ITERATIONS: f64 = 1e10;
+
+/// What a finished trial says beside its repeats.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Turns of the loop per launch, after calibration.
+    pub iterations: Vec<u64>,
+    /// `precision`, `budget` or `max-repeats`.
+    pub stopped_by: &'static str,
+    /// Warnings about the trial.
+    pub warnings: Vec<WarningRecord>,
+}
+
+/// Runs one trial to its end. Every repeat goes to `sink` as it ends; an error of `sink` ends the trial.
+///
+/// # Errors
+/// As the session's phases; [`TrialError::Failed`] where a phase left no times or `sink` failed.
+pub fn run_trial(
+    session: &mut dyn Session,
+    trial: &TrialPlan,
+    layout: &Layout,
+    stopping: &Stopping,
+    attempt: u32,
+    sink: &mut dyn FnMut(RepeatRecord) -> Result<(), TrialError>,
+) -> Result<Measured, TrialError> {
+    let begun = Instant::now();
+    let iterations = calibrate(session, trial)?;
+    let phases = phases(trial, layout);
+    for _ in 0..stopping.warmup {
+        for &p in &phases {
+            session.run(p)?;
+        }
+    }
+    let mut history = History::new(phases.len());
+    let budget = Duration::from_nanos(stopping.budget_ns.0);
+    let mut repeat = 0;
+    let stopped_by = loop {
+        let mut records = Vec::with_capacity(phases.len());
+        let mut marked = Vec::new();
+        for k in 0..phases.len() {
+            let which = (k + repeat as usize) % phases.len();
+            let run = session.run(phases[which])?;
+            let record = phase_record(phases[which], trial, &run)?;
+            marked.extend(history.note(which, &record));
+            records.push(record);
+        }
+        marked.sort_unstable();
+        marked.dedup();
+        sink(RepeatRecord { format: FORMAT, trial: trial.id.clone(), attempt, repeat, phases: records, marked })?;
+        repeat += 1;
+        if repeat >= stopping.min_repeats && history.precise(stopping.precision) {
+            break "precision";
+        }
+        if repeat >= stopping.max_repeats {
+            break "max-repeats";
+        }
+        if begun.elapsed() > budget && repeat >= 3 {
+            break "budget";
+        }
+    };
+    let mut warnings = history.warnings(trial, layout, stopping, stopped_by);
+    warnings.extend(grant_warnings(session, trial));
+    Ok(Measured { iterations, stopped_by, warnings })
+}
+
+/// The phases of one repeat.
+fn phases(trial: &TrialPlan, layout: &Layout) -> Vec<Phase> {
+    let n = trial.tenants.len();
+    let mut out: Vec<Phase> = (0..n).map(Phase::Solo).collect();
+    if trial.sequential && n > 1 {
+        out.push(Phase::Sequential);
+    }
+    if layout.shared_phase {
+        out.push(Phase::Shared);
+    }
+    out
+}
+
+/// Finds the turns of the loop that make one launch last as long as asked, alone, for each tenant; sets them.
+fn calibrate(session: &mut dyn Session, trial: &TrialPlan) -> Result<Vec<u64>, TrialError> {
+    let mut out = Vec::with_capacity(trial.tenants.len());
+    for (i, t) in trial.tenants.iter().enumerate() {
+        let target = match t.work {
+            Work::Iterations(n) => {
+                session.set_iterations(i, n)?;
+                out.push(n);
+                continue;
+            }
+            Work::Duration(d) => d.0.max(1) as f64,
+        };
+        let mut n = 1.0f64;
+        // Twelve steps reach 1e10 turns from one even if each only multiplies by ten; most need three.
+        for step in 0..12 {
+            session.set_iterations(i, n as u64)?;
+            let run = session.run(Phase::Solo(i))?;
+            let (time, _) = overlap::launch_time(Protocol::Fixed, &run.tenants, 0)
+                .ok_or_else(|| TrialError::Failed(format!("tenant {} left no time while calibrating", t.name)))?;
+            let wanted = (n * target / time.max(1.0)).clamp(1.0, MAX_ITERATIONS);
+            let close = (time / target - 1.0).abs() < 0.02;
+            let floor = time >= target && n <= 1.0;
+            if close || floor {
+                break;
+            }
+            // Far from the target the fixed cost of a launch dominates: approach by factors.
+            let next = if time < target / 8.0 { wanted.min(n * 64.0) } else { wanted }.round();
+            if step > 2 && (next - n).abs() < 1.0 {
+                break;
+            }
+            n = next;
+        }
+        session.set_iterations(i, n as u64)?;
+        out.push(n as u64);
+    }
+    Ok(out)
+}
+
+fn phase_record(phase: Phase, trial: &TrialPlan, run: &PhaseRun) -> Result<PhaseRecord, TrialError> {
+    let lost = |name: &str| {
+        TrialError::Failed(format!("tenant {name} has no launch that counts in the {} phase", phase.name()))
+    };
+    // In a sequential phase each tenant is charged from its own start; the makespan is the sum, so that the
+    // pause between two processes, which is the host's, does not count as the GPU's.
+    let apart = phase == Phase::Sequential;
+    let base = run.tenants.iter().filter_map(|t| overlap::extent(&t.spans)).map(|e| e.0).min();
+    let base = base.ok_or_else(|| lost("(all)"))?;
+    let mut tenants = Vec::with_capacity(run.tenants.len());
+    let (mut last, mut sum) = (base, 0);
+    for (i, t) in run.tenants.iter().enumerate() {
+        let plan = &trial.tenants[t.tenant];
+        let (start, end) = overlap::extent(&t.spans).ok_or_else(|| lost(&plan.name))?;
+        let timed =
+            if apart { overlap::launch_time(Protocol::Fixed, std::slice::from_ref(t), 0) } else { overlap::launch_time(trial.protocol, &run.tenants, i) };
+        let (time_ns, counted) = timed.ok_or_else(|| lost(&plan.name))?;
+        last = last.max(end);
+        sum += end - start;
+        tenants.push(PhaseTenant {
+            name: plan.name.clone(),
+            time_ns,
+            start_ns: Nanos(start - base),
+            end_ns: Nanos(end - base),
+            launches: t.spans.len() as u32,
+            counted,
+            spans_ns: thinned(t, base),
+            requests_ns: t.requests.clone(),
+            sm_clock_mhz: mean(&t.clocks_mhz),
+        });
+    }
+    let makespan = if apart { sum } else { last - base };
+    let overlap = (phase == Phase::Shared).then(|| match trial.protocol {
+        Protocol::Fixed => overlap::overlap(&run.tenants),
+        Protocol::Steady => overlap::overlap_in_window(&run.tenants),
+    });
+    Ok(PhaseRecord {
+        phase: phase.name().into(),
+        makespan_ns: Nanos(makespan),
+        overlap,
+        tenants,
+        state: run.state.clone(),
+    })
+}
+
+fn thinned(t: &TenantRun, base: u64) -> Vec<(u64, u64)> {
+    let step = t.spans.len().div_ceil(KEPT_SPANS).max(1);
+    t.spans.iter().step_by(step).map(|(s, e)| (s - base, e - base)).collect()
+}
+
+fn mean(v: &[f64]) -> Option<f64> {
+    (!v.is_empty()).then(|| v.iter().sum::<f64>() / v.len() as f64)
+}
+
+/// What the repeats so far say about precision, clocks and overlap.
+struct History {
+    /// Per phase: times of its tenants, one list each.
+    times: Vec<Vec<Vec<f64>>>,
+    clocks: Vec<Vec<f64>>,
+    overlaps: Vec<f64>,
+    throttled: Vec<String>,
+    dropped: u32,
+}
+
+impl History {
+    fn new(phases: usize) -> History {
+        History {
+            times: vec![Vec::new(); phases],
+            clocks: vec![Vec::new(); phases],
+            overlaps: Vec::new(),
+            throttled: Vec::new(),
+            dropped: 0,
+        }
+    }
+
+    /// Takes a phase in; returns what marks the repeat.
+    fn note(&mut self, which: usize, r: &PhaseRecord) -> Vec<String> {
+        let mut marks = Vec::new();
+        let times = &mut self.times[which];
+        times.resize(times.len().max(r.tenants.len()), Vec::new());
+        for (list, t) in times.iter_mut().zip(&r.tenants) {
+            list.push(t.time_ns);
+        }
+        self.overlaps.extend(r.overlap);
+        let told = mean(&r.tenants.iter().filter_map(|t| t.sm_clock_mhz).collect::<Vec<_>>())
+            .or(r.state.as_ref().and_then(|s| s.sm_clock_mhz));
+        if let Some(now) = told {
+            let seen = &mut self.clocks[which];
+            if seen.len() >= 3 && cotenant_stats::median(seen).is_ok_and(|m| now < m * CLOCK_DROP) {
+                marks.push(format!("SM clock fell to {now:.0} MHz in a {} phase", r.phase));
+                self.dropped += 1;
+            }
+            seen.push(now);
+        }
+        for reason in r.state.iter().flat_map(|s| &s.throttle) {
+            marks.push(format!("throttled: {reason}"));
+            self.throttled.push(reason.clone());
+        }
+        marks
+    }
+
+    fn precise(&self, target: f64) -> bool {
+        self.times.iter().flatten().all(|t| cotenant_stats::precise_enough(t, target))
+    }
+
+    fn warnings(
+        &self,
+        trial: &TrialPlan,
+        layout: &Layout,
+        stopping: &Stopping,
+        stopped_by: &str,
+    ) -> Vec<WarningRecord> {
+        let mut out = Vec::new();
+        let mut warn = |kind: &str, message: String, advice: &str| {
+            out.push(WarningRecord {
+                format: FORMAT,
+                trial: Some(trial.id.clone()),
+                kind: kind.into(),
+                message,
+                advice: advice.into(),
+            });
+        };
+        let overlap = cotenant_stats::median(&self.overlaps).unwrap_or(1.0);
+        if layout.time_sliced {
+            warn(
+                "time-sliced",
+                "processes without MPS take turns; their spans overlap on the clock but not on the GPU".into(),
+                "read the slowdown as the cost of turns, not of shared resources",
+            );
+        } else if overlap < MIN_OVERLAP && layout.shared_phase && trial.tenants.len() > 1 {
+            warn(
+                "low-overlap",
+                format!("all tenants ran together for {:.0} % of the shared phase only", overlap * 100.0),
+                "not colocated in the sense of the method: either they serialise (then that is the finding) or \
+                 their lengths differ (then use protocol = \"steady\")",
+            );
+        }
+        if stopped_by != "precision" {
+            warn(
+                "imprecise",
+                format!(
+                    "the 95 % interval of some median is wider than ±{:.1} % ({stopped_by} reached)",
+                    stopping.precision * 100.0
+                ),
+                "raise measure.repeats or measure.budget, or accept the printed interval",
+            );
+        }
+        if self.dropped > 0 {
+            warn(
+                "clock-drop",
+                format!("the SM clock fell by more than 3 % in {} phases", self.dropped),
+                "those repeats are marked and left out where enough clean ones remain",
+            );
+        }
+        let mut reasons = self.throttled.clone();
+        reasons.sort_unstable();
+        reasons.dedup();
+        if !reasons.is_empty() {
+            warn(
+                "throttled",
+                format!("the GPU reported: {}", reasons.join(", ")),
+                "compare clocks between phases before reading a slowdown as contention",
+            );
+        }
+        out
+    }
+}
+
+fn grant_warnings(session: &dyn Session, trial: &TrialPlan) -> Vec<WarningRecord> {
+    session
+        .grants()
+        .into_iter()
+        .filter_map(|g| {
+            let (asked, given) = (g.asked_sms?, g.given_sms?);
+            (asked != given).then(|| WarningRecord {
+                format: FORMAT,
+                trial: Some(trial.id.clone()),
+                kind: "grant-differs".into(),
+                message: format!("tenant {} asked for {asked} SMs and was given {given}", g.tenant),
+                advice: "ask for a multiple of the granularity that `cotenant doctor` prints".into(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,148 @@
+//! When did the tenants of a phase really run, and when all of them at once? Pure arithmetic on spans.
+
+use crate::backend::TenantRun;
+use cotenant_spec::plan::Protocol;
+
+/// First start and last end of a tenant's launches.
+pub fn extent(spans: &[(u64, u64)]) -> Option<(u64, u64)> {
+    let start = spans.iter().map(|s| s.0).min()?;
+    let end = spans.iter().map(|s| s.1).max()?;
+    (end >= start).then_some((start, end))
+}
+
+/// The stretch during which every tenant was active (between its first start and last end), if any.
+pub fn window(tenants: &[TenantRun]) -> Option<(u64, u64)> {
+    let mut w: Option<(u64, u64)> = None;
+    for t in tenants {
+        let (s, e) = extent(&t.spans)?;
+        w = Some(w.map_or((s, e), |(a, b)| (a.max(s), b.min(e))));
+    }
+    w.filter(|(a, b)| b > a)
+}
+
+/// Share of the phase's makespan in which a launch of every tenant was on the GPU, 0..1. Gaps between the
+/// launches of a tenant do not count as running.
+pub fn overlap(tenants: &[TenantRun]) -> f64 {
+    let (Some(start), Some(end)) = (
+        tenants.iter().filter_map(|t| extent(&t.spans)).map(|e| e.0).min(),
+        tenants.iter().filter_map(|t| extent(&t.spans)).map(|e| e.1).max(),
+    ) else {
+        return 0.0;
+    };
+    if tenants.is_empty() || end <= start {
+        return 0.0;
+    }
+    share_all_running(tenants, start, end)
+}
+
+/// Share of the window in which all were active that all really ran: the steady protocol's overlap.
+pub fn overlap_in_window(tenants: &[TenantRun]) -> f64 {
+    window(tenants).map_or(0.0, |(s, e)| share_all_running(tenants, s, e))
+}
+
+fn share_all_running(tenants: &[TenantRun], start: u64, end: u64) -> f64 {
+    // Sweep: +1 where a tenant's merged busy interval starts, -1 where it ends; count time at full height.
+    let mut edges: Vec<(u64, i32)> = Vec::new();
+    for t in tenants {
+        for (s, e) in merged(&t.spans) {
+            let (s, e) = (s.clamp(start, end), e.clamp(start, end));
+            if e > s {
+                edges.push((s, 1));
+                edges.push((e, -1));
+            }
+        }
+    }
+    edges.sort_unstable();
+    let full = tenants.len() as i32;
+    let (mut height, mut since, mut total) = (0, start, 0u64);
+    for (at, step) in edges {
+        if height == full {
+            total += at - since;
+        }
+        height += step;
+        since = at;
+    }
+    total as f64 / (end - start) as f64
+}
+
+fn merged(spans: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut sorted = spans.to_vec();
+    sorted.sort_unstable();
+    let mut out: Vec<(u64, u64)> = Vec::with_capacity(sorted.len());
+    for (s, e) in sorted {
+        match out.last_mut() {
+            Some(last) if s <= last.1 => last.1 = last.1.max(e),
+            _ => out.push((s, e)),
+        }
+    }
+    out
+}
+
+/// Time of one launch of a tenant in a phase, ns, and how many launches it is the mean of.
+///
+/// Fixed protocol: from the *phase's* first start to the tenant's last end, so that waiting for a place on an
+/// SM counts as part of its latency (paper §4.1.1). Steady: over the launches that lie wholly inside the
+/// window in which all tenants were active.
+pub fn launch_time(protocol: Protocol, tenants: &[TenantRun], which: usize) -> Option<(f64, u32)> {
+    let run = tenants.get(which)?;
+    let (_, end) = extent(&run.spans)?;
+    let alone = tenants.len() == 1;
+    if alone || protocol == Protocol::Fixed {
+        let start = tenants.iter().filter_map(|t| extent(&t.spans)).map(|e| e.0).min()?;
+        let n = run.spans.len() as u32;
+        return Some(((end - start) as f64 / f64::from(n), n));
+    }
+    let (from, to) = window(tenants)?;
+    let inside: Vec<_> = run.spans.iter().filter(|(s, e)| *s >= from && *e <= to).copied().collect();
+    let (s, e) = extent(&inside)?;
+    let n = inside.len() as u32;
+    Some(((e - s) as f64 / f64::from(n), n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(spans: &[(u64, u64)]) -> TenantRun {
+        TenantRun { spans: spans.to_vec(), ..TenantRun::default() }
+    }
+
+    #[test]
+    fn full_overlap_is_one_and_serial_is_zero() {
+        assert_eq!(overlap(&[run(&[(0, 100)]), run(&[(0, 100)])]), 1.0);
+        assert_eq!(overlap(&[run(&[(0, 100)]), run(&[(100, 200)])]), 0.0);
+        assert_eq!(overlap(&[run(&[(0, 100)]), run(&[(50, 150)])]), 50.0 / 150.0);
+    }
+
+    #[test]
+    fn gaps_between_launches_are_not_running() {
+        let a = run(&[(0, 40), (60, 100)]);
+        let b = run(&[(0, 100)]);
+        assert!((overlap(&[a, b]) - 0.8).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_waiting_tenant_is_charged_for_the_wait() {
+        let t = [run(&[(0, 100)]), run(&[(100, 200)])];
+        assert_eq!(launch_time(Protocol::Fixed, &t, 0), Some((100.0, 1)));
+        assert_eq!(launch_time(Protocol::Fixed, &t, 1), Some((200.0, 1)));
+    }
+
+    #[test]
+    fn steady_counts_only_fully_shared_launches() {
+        let a = run(&[(0, 10), (10, 20), (20, 30), (30, 40)]);
+        let b = run(&[(5, 25), (25, 38)]);
+        let t = [a, b];
+        // Window 5..38: of a, (10,20) and (20,30) lie inside.
+        assert_eq!(launch_time(Protocol::Steady, &t, 0), Some((10.0, 2)));
+        assert_eq!(launch_time(Protocol::Steady, &t, 1), Some((16.5, 2)));
+    }
+
+    #[test]
+    fn a_tenant_without_launches_yields_nothing() {
+        assert_eq!(launch_time(Protocol::Fixed, &[run(&[])], 0), None);
+        assert_eq!(overlap(&[run(&[]), run(&[(0, 1)])]), 0.0);
+        assert_eq!(overlap(&[]), 0.0);
+        assert_eq!(window(&[run(&[(0, 1)]), run(&[(2, 3)])]), None);
+    }
+}
