@@ -1,1 +1,32 @@
-fn main() {}
+//! Developers' tasks: `cargo xtask TASK`.
+
+mod kernels;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developers' tasks")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Generate the kernels' PTX and resource table from their CUDA sources
+    Kernels(kernels::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Kernels(args) => kernels::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: failed to {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

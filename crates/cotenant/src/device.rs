@@ -4,7 +4,7 @@ use crate::exit::{Code, Failure};
 use cotenant_lab::backend::Backend;
 use cotenant_lab::cuda::{CudaBackend, Options};
 use cotenant_lab::simulated::SimBackend;
-use cotenant_model::card;
+use cotenant_model as card;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -49,7 +49,6 @@ pub fn select(text: &str) -> Result<Selector, Failure> {
 pub fn open(
     selector: &Selector,
     options: Options,
-    seed: u64,
     interrupted: Arc<AtomicBool>,
 ) -> Result<Box<dyn Backend>, Failure> {
     match selector {
@@ -59,19 +58,19 @@ pub fn open(
             })?;
             Ok(Box::new(b))
         }
-        Selector::Sim(name) => Ok(Box::new(SimBackend::new(card_named(name)?, seed, interrupted))),
+        Selector::Sim(name) => Ok(Box::new(SimBackend::new(card_named(name)?, interrupted))),
     }
 }
 
 /// A card by built-in name or file.
-pub fn card_named(name: &str) -> Result<card::DeviceCard, Failure> {
+pub fn card_named(name: &str) -> Result<cotenant_model::DeviceCard, Failure> {
     if let Some(c) = card::builtin(name) {
         return Ok(c);
     }
     if name.ends_with(".json") {
         let text = std::fs::read_to_string(name)
             .map_err(|e| Failure::new(Code::BadInput, format!("read the device card {name}: {e}")))?;
-        return card::DeviceCard::from_json(&text)
+        return cotenant_model::DeviceCard::from_json(&text)
             .map_err(|e| Failure::new(Code::BadInput, format!("read the device card {name}: {e}")));
     }
     Err(Failure::new(

@@ -479,6 +479,22 @@ pub struct Args {
     pub p1: u64,
 }
 
+impl Args {
+    /// One pointer per argument, as the driver takes them; valid while `self` is not moved.
+    fn pointers(&mut self) -> [*mut c_void; 8] {
+        [
+            (&raw mut self.stamp).cast(),
+            (&raw mut self.trace).cast(),
+            (&raw mut self.iterations).cast(),
+            (&raw mut self.a).cast(),
+            (&raw mut self.b).cast(),
+            (&raw mut self.bytes).cast(),
+            (&raw mut self.p0).cast(),
+            (&raw mut self.p1).cast(),
+        ]
+    }
+}
+
 impl Kernel {
     /// Sets the share of L1 given to shared memory, percent of the maximum (0: as much L1 as possible).
     pub fn set_carveout(&self, percent: i32, index: u32) -> Result<()> {
@@ -487,18 +503,28 @@ impl Kernel {
         call!(cuKernelSetAttribute(a, percent, self.kernel, dev), "the shared-memory carve-out")
     }
 
+    /// As [`Kernel::launch`], through `cuLaunchKernelEx` without attributes.
+    pub fn launch_ex(&self, stream: &Stream, blocks: u32, threads: u32, mut args: Args) -> Result<()> {
+        let mut p = args.pointers();
+        let config = sys::CUlaunchConfig {
+            gridDimX: blocks,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: self.dynamic_shared.0 as u32,
+            hStream: stream.stream,
+            attrs: std::ptr::null_mut(),
+            numAttrs: 0,
+        };
+        let f: sys::CUfunction = self.kernel.cast();
+        call!(cuLaunchKernelEx(&config, f, p.as_mut_ptr(), std::ptr::null_mut()), "launching")
+    }
+
     /// Launches on a stream. Returns as soon as the driver has queued it.
     pub fn launch(&self, stream: &Stream, blocks: u32, threads: u32, mut args: Args) -> Result<()> {
-        let mut p: [*mut c_void; 8] = [
-            (&raw mut args.stamp).cast(),
-            (&raw mut args.trace).cast(),
-            (&raw mut args.iterations).cast(),
-            (&raw mut args.a).cast(),
-            (&raw mut args.b).cast(),
-            (&raw mut args.bytes).cast(),
-            (&raw mut args.p0).cast(),
-            (&raw mut args.p1).cast(),
-        ];
+        let mut p = args.pointers();
         // A CUkernel is accepted where a CUfunction is: it launches in the stream's context.
         let f: sys::CUfunction = self.kernel.cast();
         call!(

@@ -6,6 +6,7 @@ pub mod context;
 pub mod cublas;
 pub mod driver;
 pub mod error;
+pub mod graph;
 pub mod mps;
 pub mod nvml;
 

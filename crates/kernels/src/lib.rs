@@ -1,89 +1,18 @@
 //! The micro-kernels: their CUDA sources' generated PTX, and for each its parameters, units and analytic demand.
 //! This crate launches nothing.
+//!
+//! `docs/kernels.md` says how the kernels are built, what each measures, and which numbers are assumptions.
 
-use cotenant_model::demand::{Demand, LaunchShape};
-use cotenant_units::Bytes;
-use std::collections::BTreeMap;
+mod demand;
+mod error;
+mod params;
+mod ptx;
+mod registry;
+mod resolve;
+mod types;
 
-/// Which PTX module an entry lives in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Module {
-    /// Runs on compute capability 8.0 and newer.
-    Portable,
-    /// Needs sm_90a exactly (Hopper: wgmma).
-    Sm90a,
-}
-
-/// How a tenant's work is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Launch {
-    /// One kernel launch whose loop runs `iterations` times.
-    Kernel,
-    /// `iterations` launches of an empty kernel (launch hog).
-    EmptyLaunches,
-    /// `iterations` host-to-device copies of `bytes` (pinned memory).
-    CopyToDevice,
-    /// `iterations` device-to-host copies of `bytes` (pinned memory).
-    CopyToHost,
-    /// `iterations` matrix products by cuBLAS (`n`³, fp32), between two stamp kernels.
-    Gemm,
-}
-
-/// A parameter of a kernel.
-#[derive(Debug, Clone, Copy)]
-pub struct Param {
-    /// Name in `params = { … }`.
-    pub name: &'static str,
-    /// Meaning and unit.
-    pub help: &'static str,
-    /// Value when absent.
-    pub default: f64,
-    /// Smallest and largest value accepted.
-    pub range: (f64, f64),
-}
-
-/// One registry entry.
-#[derive(Debug, Clone, Copy)]
-pub struct Kernel {
-    /// Name in `kernel = "…"`, for example `fp32-mul`.
-    pub name: &'static str,
-    /// One line for `cotenant kernels`.
-    pub help: &'static str,
-    /// The resource it stresses, in the paper's words.
-    pub resource: &'static str,
-    /// Parameters beside launch shape and iteration count.
-    pub params: &'static [Param],
-    /// How it is started.
-    pub launch: Launch,
-}
-
-/// A kernel with its parameters fixed: all that a launcher, or the simulator, must know.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Resolved {
-    /// Registry name.
-    pub kernel: &'static str,
-    /// How it is started.
-    pub launch: Launch,
-    /// PTX module of the entry point.
-    pub module: Module,
-    /// Entry point. Every entry has the same signature; see `kernels/abi.cuh`.
-    pub entry: String,
-    /// Grid, block, registers (from `ptxas`), shared memory.
-    pub shape: LaunchShape,
-    /// Dynamic shared memory to ask for at launch.
-    pub dynamic_shared: Bytes,
-    /// Device buffers to allocate: read buffer `a` and write buffer `b` (zero: none).
-    pub buffer_a: Bytes,
-    /// See `buffer_a`.
-    pub buffer_b: Bytes,
-    /// Value of the ABI argument `bytes` (working set per buffer).
-    pub bytes: Bytes,
-    /// ABI arguments `p0`, `p1`.
-    pub p0: u64,
-    /// See `p0`.
-    pub p1: u64,
-    /// Demand of one warp in one iteration.
-    pub demand: Demand,
-    /// The parameters after defaults.
-    pub params: BTreeMap<String, f64>,
-}
+pub use error::Error;
+pub use ptx::{Resources, ptx, ptx_sha256, resources};
+pub use registry::{find, registry};
+pub use resolve::resolve;
+pub use types::{Kernel, Launch, Module, Param, Resolved};

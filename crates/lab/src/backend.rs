@@ -1,5 +1,6 @@
 //! A backend runs trials; everything above it is the same code for a real and a simulated GPU.
 
+use crate::cuda::protocol::LaunchCosts;
 use cotenant_spec::plan::{DeviceSizes, TrialPlan};
 use cotenant_store::format::{DeviceRecord, GpuState, Grant};
 
@@ -71,6 +72,9 @@ pub trait Session {
     fn run(&mut self, phase: Phase) -> Result<PhaseRun, TrialError>;
 }
 
+/// Where blocks ran: one list of `(sm, start ns, end ns)` per tenant.
+pub type TracedRun = Vec<Vec<(u64, u64, u64)>>;
+
 /// Something that can run trials.
 pub trait Backend {
     /// The device, for the manifest.
@@ -79,11 +83,27 @@ pub trait Backend {
     fn sizes(&self) -> &DeviceSizes;
     /// Whether results are simulated.
     fn simulated(&self) -> bool;
+    /// Seed of everything random in the backend (a real GPU has nothing such).
+    fn set_seed(&mut self, _seed: u64) {}
     /// Sets a trial up.
     ///
     /// # Errors
     /// [`TrialError::Unavailable`] where the machine lacks the mode; [`TrialError::Failed`] otherwise.
     fn open<'s>(&'s mut self, trial: &TrialPlan) -> Result<Box<dyn Session + 's>, TrialError>;
+    /// Runs a trial's shared phase once, with so many turns per tenant, and tells where and when each block ran.
+    ///
+    /// # Errors
+    /// [`TrialError::Unavailable`] where the backend cannot tell.
+    fn traced(&mut self, _trial: &TrialPlan, _iterations: &[u64]) -> Result<TracedRun, TrialError> {
+        Err(TrialError::Unavailable("this backend does not trace blocks".into()))
+    }
+    /// What launching costs.
+    ///
+    /// # Errors
+    /// [`TrialError::Unavailable`] where the backend cannot tell.
+    fn launch_costs(&mut self) -> Result<LaunchCosts, TrialError> {
+        Err(TrialError::Unavailable("launching has no cost of its own here".into()))
+    }
     /// Rows of telemetry since the last call, as CSV lines of [`TELEMETRY_HEADER`].
     fn drain_telemetry(&mut self) -> Vec<String> {
         Vec::new()

@@ -133,7 +133,7 @@ fn devices(f: &mut Findings, gpus: u32, monitor: Option<&Monitor>) {
             Err(e) => f.missing(GPU, &format!("cuda:{i}"), e.to_string(), "check `nvidia-smi`"),
         }
     }
-    let cards = cotenant_model::card::builtin_names().join(", ");
+    let cards = cotenant_model::builtin_names().join(", ");
     f.ok(GPU, "simulated GPUs", format!("always there: --device sim:CARD with {cards}"));
 }
 

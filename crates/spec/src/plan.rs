@@ -1,6 +1,6 @@
 //! What a spec becomes on a given device: a list of trials with every size a number.
 
-use cotenant_kernels::Resolved;
+use cotenant_kernels::{Module, Resolved};
 use cotenant_units::{Bytes, Nanos};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -220,4 +220,25 @@ pub struct Plan {
     pub figures: Vec<FigureSpec>,
     /// The trials.
     pub trials: Vec<TrialPlan>,
+}
+
+impl TrialPlan {
+    /// Why this device cannot run the trial although its sizes fit, in words for a "skipped" record: a tenant
+    /// whose kernel exists for another compute capability only. `None` if nothing is in the way.
+    pub fn unmet(&self, device: &DeviceSizes) -> Option<String> {
+        let (major, minor) = device.capability;
+        self.tenants.iter().find_map(|t| {
+            let (fits, needs) = match t.kernel.module {
+                Module::Portable => (major >= 8, "8.0 or newer"),
+                Module::Sm90a => ((major, minor) == (9, 0), "9.0 exactly (Hopper)"),
+            };
+            let name = (&t.name, t.kernel.kernel, &device.name);
+            (!fits).then(|| {
+                format!(
+                    "tenant {} runs {}, which needs compute capability {needs}, and {} has {major}.{minor}",
+                    name.0, name.1, name.2
+                )
+            })
+        })
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::table::table;
 use crate::exit::{Code, Failure};
-use cotenant_model::card;
+use cotenant_model as card;
 
 /// Lists the built-in device cards.
 pub fn cards(json: bool) -> Result<Code, Failure> {
@@ -14,7 +14,7 @@ pub fn cards(json: bool) -> Result<Code, Failure> {
     let mut t = table(&["card", "GPU", "SMs", "numbers"]);
     for (name, c) in cards {
         let origin = if c.measured { "measured" } else { "published specification, unmeasured" };
-        t.add_row([name, &c.name, &c.spec.sms.to_string(), origin]);
+        t.add_row([name, &c.device, &c.spec.sms.to_string(), origin]);
     }
     super::print_text(&t.to_string());
     Ok(Code::Ok)

@@ -39,7 +39,7 @@ fn start(a: &RunArgs, interrupted: Arc<AtomicBool>) -> Result<Code, Failure> {
     let spec = Spec::parse(&text, &name)?;
     let selector = device::select(&a.device)?;
     let options = Options { join_mps: a.join_mps, ..Options::default() };
-    let mut backend = device::open(&selector, options, spec.seed(), interrupted)?;
+    let mut backend = device::open(&selector, options, interrupted)?;
     let mut plan = spec.resolve(backend.sizes(), &overrides)?;
     select_trials(&mut plan, &a.only)?;
     let m = manifest(&plan, &*backend, &text, &overrides, GIT_REVISION);
@@ -56,7 +56,7 @@ fn resume(a: &RunArgs, path: &Path, interrupted: Arc<AtomicBool>) -> Result<Code
     let overrides = overrides(&m.overrides)?;
     let selector = device::select(&m.device.selector)?;
     let options = Options { join_mps: a.join_mps, ..Options::default() };
-    let mut backend = device::open(&selector, options, spec.seed(), interrupted)?;
+    let mut backend = device::open(&selector, options, interrupted)?;
     if backend.device().uuid_hash != m.device.uuid_hash || backend.device().name != m.device.name {
         return Err(Failure::new(
             Code::NoDevice,
@@ -79,6 +79,7 @@ fn finish(
     backend: &mut dyn cotenant_lab::backend::Backend,
     folder: &mut RunFolder,
 ) -> Result<Code, Failure> {
+    backend.set_seed(plan.seed);
     let mut observer = Live::new(a.quiet || a.json, backend.simulated(), &backend.device().name);
     let result = run_trials(plan, backend, folder, &mut observer);
     observer.bar.finish_and_clear();

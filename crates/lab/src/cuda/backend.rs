@@ -1,8 +1,8 @@
 //! The backend over real workers.
 
 use super::process::Worker;
-use super::protocol::{Command, Meeting, Reply, TenantDone, TenantSetup};
-use crate::backend::{Backend, Phase, PhaseRun, Session, TenantRun, TrialError};
+use super::protocol::{Command, LaunchCosts, Meeting, Reply, TenantDone, TenantSetup};
+use crate::backend::{Backend, Phase, PhaseRun, Session, TenantRun, TracedRun, TrialError};
 use crate::sharing::{self, Layout, ProcessPlan};
 use crate::telemetry::Telemetry;
 use cotenant_gpu::driver::{self, DeviceInfo};
@@ -16,10 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// Set for workers that must not find an MPS daemon: a pipe folder where none can be.
-pub const PROBE_ENV: &str = "CUDA_MPS_PIPE_DIRECTORY";
-
-/// Where blocks ran: one list of `(sm, start ns, end ns)` per tenant.
-pub type TracedRun = Vec<Vec<(u64, u64, u64)>>;
+const PIPE_ENV: &str = "CUDA_MPS_PIPE_DIRECTORY";
 
 /// How to open a GPU.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +99,7 @@ impl CudaBackend {
             let dir = cotenant_gpu::mps::running_daemon().ok_or_else(|| {
                 TrialError::Unavailable("--join-mps was given and no MPS daemon answers in this environment".into())
             })?;
-            return Ok(vec![(PROBE_ENV.into(), dir.to_string_lossy().into_owned())]);
+            return Ok(vec![(PIPE_ENV.into(), dir.to_string_lossy().into_owned())]);
         }
         if self.daemon.is_none() {
             self.workers.clear(); // contexts outside MPS would be time-sliced against the server's
@@ -117,7 +114,7 @@ impl CudaBackend {
             self.mps_env()?
         } else {
             let nowhere = self.scratch.join(format!("cotenant-no-mps-{}", std::process::id()));
-            vec![(PROBE_ENV.into(), nowhere.to_string_lossy().into_owned())]
+            vec![(PIPE_ENV.into(), nowhere.to_string_lossy().into_owned())]
         };
         if let Some(uuid) = &p.mig {
             env.push(("CUDA_VISIBLE_DEVICES".into(), uuid.clone()));
@@ -147,26 +144,6 @@ impl CudaBackend {
             self.workers.push(w);
         }
         Ok(()) // `spare` ends the workers that this trial has no use for
-    }
-
-    /// Runs a trial's shared phase once with block traces.
-    ///
-    /// # Errors
-    /// As [`Backend::open`] and [`Session::run`].
-    pub fn traced(&mut self, trial: &TrialPlan, iterations: &[u64]) -> Result<TracedRun, TrialError> {
-        self.options.trace = true;
-        let result = (|| {
-            let mut s = self.open_session(trial)?;
-            for (i, n) in iterations.iter().enumerate() {
-                s.set_iterations(i, *n)?;
-            }
-            let who: Vec<usize> = (0..trial.tenants.len()).collect();
-            let mut done = s.run_together(&who, false)?;
-            done.sort_by_key(|d| d.tenant);
-            Ok(done.into_iter().map(|d| d.trace).collect())
-        })();
-        self.options.trace = false;
-        result
     }
 
     fn open_session(&mut self, trial: &TrialPlan) -> Result<CudaSession<'_>, TrialError> {
@@ -278,6 +255,33 @@ impl Backend for CudaBackend {
 
     fn open<'s>(&'s mut self, trial: &TrialPlan) -> Result<Box<dyn Session + 's>, TrialError> {
         Ok(Box::new(self.open_session(trial)?))
+    }
+
+    fn traced(&mut self, trial: &TrialPlan, iterations: &[u64]) -> Result<TracedRun, TrialError> {
+        self.options.trace = true;
+        let result = (|| {
+            let mut s = self.open_session(trial)?;
+            for (i, n) in iterations.iter().enumerate() {
+                s.set_iterations(i, *n)?;
+            }
+            let who: Vec<usize> = (0..trial.tenants.len()).collect();
+            let mut done = s.run_together(&who, false)?;
+            done.sort_by_key(|d| d.tenant);
+            Ok(done.into_iter().map(|d| d.trace).collect())
+        })();
+        self.options.trace = false;
+        result
+    }
+
+    fn launch_costs(&mut self) -> Result<LaunchCosts, TrialError> {
+        self.start_workers(&Layout { processes: vec![ProcessPlan::default()], ..Layout::default() })?;
+        let Some(w) = self.workers.first_mut() else {
+            return Err(TrialError::Failed("no worker could be started".into()));
+        };
+        match w.ask(&Command::LaunchCosts { device: self.options.index }, &self.interrupted)? {
+            Reply::Costs(c) => Ok(c),
+            _ => Err(TrialError::Failed("a worker answered out of turn".into())),
+        }
     }
 
     fn drain_telemetry(&mut self) -> Vec<String> {

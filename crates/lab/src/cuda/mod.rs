@@ -7,6 +7,6 @@ pub mod protocol;
 mod tenant;
 mod worker;
 
-pub use backend::{CudaBackend, Options, PROBE_ENV, TracedRun};
+pub use backend::{CudaBackend, Options};
 pub use once::launch_once;
 pub use worker::serve;

@@ -61,8 +61,28 @@ pub enum Command {
         /// Loop until all participants have their launches.
         steady: bool,
     },
+    /// Time the ways to launch an empty kernel.
+    LaunchCosts {
+        /// CUDA device index as the worker sees it.
+        device: u32,
+    },
     /// Free everything and end.
     Exit,
+}
+
+/// Costs of launching, ns each, medians over many.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct LaunchCosts {
+    /// Host time of one `cuLaunchKernel`.
+    pub plain_ns: f64,
+    /// Host time of one `cuLaunchKernelEx`.
+    pub ex_ns: f64,
+    /// One node of a graph of 256, launch to end.
+    pub graph_ns: f64,
+    /// From the end of a kernel to the start of the next queued in its stream.
+    pub gap_ns: f64,
+    /// An empty kernel, first block's start to last block's end.
+    pub empty_ns: f64,
 }
 
 /// From a worker.
@@ -79,6 +99,8 @@ pub enum Reply {
     Ok,
     /// Answer to `Run`, one per tenant of `who`.
     Done(Vec<TenantDone>),
+    /// Answer to `LaunchCosts`.
+    Costs(LaunchCosts),
     /// It did not work.
     Error {
         /// Words for the user.

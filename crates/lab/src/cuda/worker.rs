@@ -89,8 +89,12 @@ impl Worker {
                 Ok(Reply::Ok)
             }
             Command::Run { who, participants, sequential, steady } => {
+                if who.iter().any(|&i| i >= self.tenants.len()) {
+                    return Err(Error::Library { name: "worker".into(), reason: "no such tenant".into() });
+                }
                 Ok(Reply::Done(if sequential { self.sequential(&who)? } else { self.together(&who, participants, steady)? }))
             }
+            Command::LaunchCosts { device } => Ok(Reply::Costs(super::once::launch_costs(device)?)),
             Command::Exit => Ok(Reply::Ok),
         }
     }

@@ -1,0 +1,312 @@
+//! Two runs side by side, and a run beside the values that others give for the same trials.
+
+use crate::samples::{TrialSamples, samples};
+use crate::{RunData, metric};
+use cotenant_stats::{Judge, StatsError, Verdict, holm, mann_whitney};
+use cotenant_store::format::{Estimate, TrialRecord};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How to compare.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CompareOptions {
+    judge: Judge,
+}
+
+impl Default for CompareOptions {
+    /// Values within ±2 % are the same; tests at 5 % after Holm's correction.
+    fn default() -> Self {
+        CompareOptions { judge: Judge::default() }
+    }
+}
+
+impl CompareOptions {
+    /// Values whose ratio lies within 1 ± `tolerance` are the same.
+    ///
+    /// # Errors
+    /// A tolerance outside 0..1.
+    pub fn with_tolerance(tolerance: f64) -> Result<Self, StatsError> {
+        Ok(CompareOptions { judge: Judge::with_tolerance(tolerance)? })
+    }
+}
+
+/// What identifies a run in a comparison.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunLabel {
+    /// Experiment.
+    pub name: String,
+    /// Device name.
+    pub device: String,
+    /// Simulated GPU.
+    pub simulated: bool,
+    /// Start, RFC 3339.
+    pub started: String,
+    /// Version of the binary and git revision.
+    pub version: String,
+}
+
+/// Run `b` against a base: run `a`, or the reference values stored with `b`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Comparison {
+    /// The base; `None` if it is the stored references, whose sources stand in the rows.
+    pub a: Option<RunLabel>,
+    /// The one judged.
+    pub b: RunLabel,
+    /// One row per trial and metric that both have, in plan order.
+    pub rows: Vec<ComparisonRow>,
+    /// Errors of `b`, host-bound trials left out: against run `a` over all `slowdown.T` and `speedup` rows,
+    /// against references over all rows of a source.
+    pub errors: Vec<ErrorSummary>,
+    /// Trials that only `a` has values for.
+    pub only_in_a: Vec<String>,
+    /// Trials that only `b` has values for.
+    pub only_in_b: Vec<String>,
+    /// References that `b` has no value for: trial, metric and source.
+    pub missing: Vec<String>,
+    /// Trials of the same name that differ in sharing, protocol, baseline or tenants: compared, with care.
+    pub planned_differently: Vec<String>,
+}
+
+impl Comparison {
+    /// The worst error over all sources in percent; `None` if nothing could be compared.
+    pub fn worst_error_pct(&self) -> Option<f64> {
+        self.errors.iter().map(|e| 100.0 * e.worst).reduce(f64::max)
+    }
+}
+
+/// One metric of one trial on both sides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ComparisonRow {
+    /// Trial.
+    pub trial: String,
+    /// Metric.
+    pub metric: String,
+    /// Source of the reference that stands for `a`; `None` between two runs.
+    pub source: Option<String>,
+    /// In run `a`, or the reference (`n` = 0, an interval without width).
+    pub a: Estimate,
+    /// In run `b`.
+    pub b: Estimate,
+    /// `(b - a) / a`.
+    pub difference: f64,
+    /// Of `b` over `a`.
+    pub verdict: Verdict,
+    /// Launch- or process-bound in either run: left out of the error.
+    pub host_bound: bool,
+}
+
+/// Errors over many rows, as shares.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorSummary {
+    /// Against what: the name of run `a`, or the source of the references.
+    pub against: String,
+    /// Rows.
+    pub rows: usize,
+    /// Mean of |difference|.
+    pub mean: f64,
+    /// Largest |difference|.
+    pub worst: f64,
+    /// Where the largest is: trial and metric.
+    pub worst_at: String,
+}
+
+impl ErrorSummary {
+    /// From (where, difference) pairs; `None` without a finite one.
+    fn of(against: &str, differences: impl Iterator<Item = (String, f64)>) -> Option<Self> {
+        let against = against.to_owned();
+        let mut s = ErrorSummary { against, rows: 0, mean: 0.0, worst: 0.0, worst_at: String::new() };
+        for (at, d) in differences.filter(|(_, d)| d.is_finite()) {
+            s.rows += 1;
+            s.mean += d.abs();
+            if d.abs() > s.worst || s.worst_at.is_empty() {
+                (s.worst, s.worst_at) = (d.abs(), at);
+            }
+        }
+        s.mean /= s.rows.max(1) as f64;
+        (s.rows > 0).then_some(s)
+    }
+}
+
+fn label(run: &RunData) -> RunLabel {
+    let p = &run.manifest.provenance;
+    RunLabel {
+        name: run.manifest.name.clone(),
+        device: run.manifest.device.name.clone(),
+        simulated: run.manifest.simulated,
+        started: p.started.clone(),
+        version: format!("{} ({})", p.version, p.git_revision),
+    }
+}
+
+/// Metrics that are compared: slowdowns, speedup and its inverse, launch times, and request percentiles.
+fn compared(name: &str) -> bool {
+    const BASES: [&str; 9] = [
+        "slowdown",
+        "speedup",
+        "ratio",
+        "solo_ms",
+        "shared_ms",
+        "p50_ms",
+        "p99_ms",
+        "solo_request_p50_ms",
+        "solo_p99_ms",
+    ];
+    BASES.contains(&metric::base(name))
+}
+
+/// Metrics whose differences make up the error: one per directed slowdown, and the speedup (the mean slowdown
+/// and the ratio say the same again).
+fn counted(name: &str) -> bool {
+    name == "speedup" || (metric::base(name) == "slowdown" && metric::tenant(name).is_some())
+}
+
+/// [`compare_with`] the default options.
+pub fn compare(a: &RunData, b: &RunData) -> Comparison {
+    compare_with(a, b, &CompareOptions::default())
+}
+
+/// Compares run `b` with run `a`, trial by trial and metric by metric.
+///
+/// The verdict on a row is `same` if the quotient of the two intervals lies within the tolerance, `faster` or
+/// `slower` if the intervals are disjoint or a Mann–Whitney test of the per-repeat values is significant after
+/// Holm's correction over all rows, else `ambiguous`.
+pub fn compare_with(a: &RunData, b: &RunData, options: &CompareOptions) -> Comparison {
+    let samples_a = samples(&a.manifest, &a.repeats, &a.outcomes);
+    let samples_b = samples(&b.manifest, &b.repeats, &b.outcomes);
+    let mut rows = Vec::new();
+    let mut p_values = Vec::new();
+    let mut planned_differently = Vec::new();
+    for ta in &a.summary.trials {
+        let Some(tb) = b.summary.trials.iter().find(|t| t.trial == ta.trial) else { continue };
+        let sa = samples_a.iter().find(|s| s.trial.id == ta.trial);
+        let sb = samples_b.iter().find(|s| s.trial.id == ta.trial);
+        if let (Some(sa), Some(sb)) = (sa, sb)
+            && !same_plan(sa.trial, sb.trial)
+        {
+            planned_differently.push(ta.trial.clone());
+        }
+        let host_bound = [sa, sb].iter().flatten().any(|s| s.trial.host_bound);
+        let mut names: Vec<&String> =
+            ta.metrics.keys().filter(|m| compared(m) && tb.metrics.contains_key(*m)).collect();
+        names.sort_by_key(|m| (metric::rank(m), (*m).clone()));
+        for name in names {
+            let (Some(&ea), Some(&eb)) = (ta.metrics.get(name), tb.metrics.get(name)) else { continue };
+            p_values.push(test(sa, sb, name));
+            rows.push(ComparisonRow {
+                trial: ta.trial.clone(),
+                metric: name.clone(),
+                source: None,
+                a: ea,
+                b: eb,
+                difference: (eb.value - ea.value) / ea.value,
+                verdict: Verdict::Ambiguous,
+                host_bound,
+            });
+        }
+    }
+    for (row, p) in rows.iter_mut().zip(holm(&p_values)) {
+        row.verdict = judge_row(&options.judge, row, p);
+    }
+    let error =
+        ErrorSummary::of(&a.manifest.name, rows.iter().filter(|r| counted(&r.metric)).filter_map(error_of));
+    Comparison {
+        a: Some(label(a)),
+        b: label(b),
+        rows,
+        errors: error.into_iter().collect(),
+        only_in_a: without_values(a, b),
+        only_in_b: without_values(b, a),
+        missing: Vec::new(),
+        planned_differently,
+    }
+}
+
+/// Place and difference of a row that counts towards an error.
+fn error_of(row: &ComparisonRow) -> Option<(String, f64)> {
+    (!row.host_bound).then(|| (format!("{} {}", row.trial, row.metric), row.difference))
+}
+
+/// p-value of the per-repeat values of one metric; 1 where there are none (request percentiles).
+fn test(a: Option<&TrialSamples>, b: Option<&TrialSamples>, name: &str) -> f64 {
+    let values = |s: Option<&TrialSamples>| s.and_then(|s| s.values.get(name)).cloned().unwrap_or_default();
+    mann_whitney(&values(b), &values(a)).map_or(1.0, |t| t.p)
+}
+
+fn judge_row(judge: &Judge, row: &ComparisonRow, adjusted_p: f64) -> Verdict {
+    if !(row.a.low > 0.0 && row.b.low > 0.0) {
+        return Verdict::Ambiguous;
+    }
+    let (value, low, high) = (row.b.value / row.a.value, row.b.low / row.a.high, row.b.high / row.a.low);
+    judge.ratio(value, low, high, metric::better(&row.metric), Some(adjusted_p))
+}
+
+fn same_plan(a: &TrialRecord, b: &TrialRecord) -> bool {
+    a.sharing == b.sharing && a.protocol == b.protocol && a.baseline == b.baseline && a.tenants == b.tenants
+}
+
+fn without_values(of: &RunData, other: &RunData) -> Vec<String> {
+    let has =
+        |run: &RunData, id: &str| run.summary.trials.iter().any(|t| t.trial == id && !t.metrics.is_empty());
+    let ids = of.summary.trials.iter().map(|t| t.trial.clone());
+    ids.filter(|id| has(of, id) && !has(other, id)).collect()
+}
+
+/// [`compare_reference_with`] the default options.
+pub fn compare_reference(run: &RunData, source_filter: Option<&str>) -> Comparison {
+    compare_reference_with(run, source_filter, &CompareOptions::default())
+}
+
+/// Compares a run with the references stored in its manifest whose source contains `source_filter` (in any
+/// case; `None`: all). A reference is taken as exact.
+pub fn compare_reference_with(
+    run: &RunData,
+    source_filter: Option<&str>,
+    options: &CompareOptions,
+) -> Comparison {
+    let wanted = source_filter.map(str::to_lowercase);
+    let (mut rows, mut missing): (Vec<ComparisonRow>, Vec<String>) = (Vec::new(), Vec::new());
+    for trial in &run.manifest.trials {
+        let summary = run.summary.trials.iter().find(|t| t.trial == trial.id);
+        for r in trial.references.iter().filter(|r| r.value.is_finite()) {
+            if wanted.as_ref().is_some_and(|w| !r.source.to_lowercase().contains(w)) {
+                continue;
+            }
+            let Some(&ours) = summary.and_then(|s| s.metrics.get(&r.metric)) else {
+                missing.push(format!("{} {} ({})", trial.id, r.metric, r.source));
+                continue;
+            };
+            let mut row = ComparisonRow {
+                trial: trial.id.clone(),
+                metric: r.metric.clone(),
+                source: Some(r.source.clone()),
+                a: Estimate { value: r.value, low: r.value, high: r.value, n: 0 },
+                b: ours,
+                difference: (ours.value - r.value) / r.value,
+                verdict: Verdict::Ambiguous,
+                host_bound: trial.host_bound,
+            };
+            row.verdict = judge_row(&options.judge, &row, 1.0);
+            rows.push(row);
+        }
+    }
+    let mut sources: Vec<&str> = Vec::new();
+    for source in rows.iter().filter_map(|r| r.source.as_deref()) {
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    let of_source = |s: &str| {
+        rows.iter().filter(move |r| r.source.as_deref() == Some(s)).filter_map(error_of).collect::<Vec<_>>()
+    };
+    let errors = sources.into_iter().filter_map(|s| ErrorSummary::of(s, of_source(s).into_iter())).collect();
+    Comparison {
+        a: None,
+        b: label(run),
+        errors,
+        rows,
+        only_in_a: Vec::new(),
+        only_in_b: Vec::new(),
+        missing,
+        planned_differently: Vec::new(),
+    }
+}

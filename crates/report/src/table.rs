@@ -1,0 +1,209 @@
+//! Text tables: plain UTF-8, no colour, no control characters from stored names.
+
+use crate::compare::{Comparison, ErrorSummary, RunLabel};
+use crate::metric;
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use cotenant_store::format::{Manifest, Summary, TrialRecord, TrialSummary};
+use std::fmt::Write as _;
+
+/// How to draw a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TableOptions {
+    /// Bold heads, by terminal escape codes.
+    pub styled: bool,
+    /// Wrap cells to this width in columns; `None`: as wide as it gets.
+    pub width: Option<u16>,
+}
+
+/// The metrics of a trial that are worth a row in a table: what the figures draw, what has a reference, the
+/// speedup and each slowdown; the launch times of trials that have none of these.
+pub fn shown_metrics(manifest: &Manifest, trial: &TrialRecord, summary: &TrialSummary) -> Vec<String> {
+    let drawn = |m: &str| {
+        manifest.figures.iter().any(|f| f.metric == m || f.metric.strip_suffix(".*") == Some(metric::base(m)))
+    };
+    let referenced = |m: &str| !metric::references(trial, m).is_empty();
+    let wants_ratio = manifest.figures.iter().any(|f| f.metric == "ratio");
+    let inverse_of_drawn = |m: &str| matches!(m, "ratio") && !drawn(m) || m == "speedup" && wants_ratio;
+    let tenant_slowdown = |m: &str| metric::base(m) == "slowdown" && metric::tenant(m).is_some();
+    let mut names: Vec<&String> = summary
+        .metrics
+        .keys()
+        .filter(|m| {
+            drawn(m)
+                || (referenced(m) && !inverse_of_drawn(m))
+                || tenant_slowdown(m)
+                || m.as_str() == "speedup" && !wants_ratio
+        })
+        .collect();
+    if names.is_empty() {
+        names =
+            summary.metrics.keys().filter(|m| matches!(metric::base(m), "solo_ms" | "shared_ms")).collect();
+    }
+    names.sort_by_key(|m| (metric::rank(m), (*m).clone()));
+    names.into_iter().cloned().collect()
+}
+
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn table(options: TableOptions, head: &[&str], right: &[usize]) -> Table {
+    let mut t = Table::new();
+    t.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
+    if let Some(width) = options.width {
+        t.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
+    t.set_header(head.iter().map(|h| {
+        let cell = Cell::new(clean(h));
+        if options.styled { cell.add_attribute(Attribute::Bold) } else { cell }
+    }));
+    for &i in right {
+        if let Some(column) = t.column_mut(i) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    if options.styled {
+        t.enforce_styling();
+    } else {
+        t.force_no_tty();
+    }
+    t
+}
+
+fn finish(t: &Table) -> String {
+    let mut out = t.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>().join("\n");
+    out.push('\n');
+    out
+}
+
+/// [`render_table_with`] the default options.
+pub fn render_table(manifest: &Manifest, summary: &Summary) -> String {
+    render_table_with(manifest, summary, TableOptions::default())
+}
+
+/// The table of a run: one row per trial and metric, with interval, observations, overlap, references with the
+/// difference of ours, and verdict.
+pub fn render_table_with(manifest: &Manifest, summary: &Summary, options: TableOptions) -> String {
+    let mut sources: Vec<String> = Vec::new();
+    for r in manifest.trials.iter().flat_map(|t| &t.references) {
+        if !sources.contains(&r.source) {
+            sources.push(r.source.clone());
+        }
+    }
+    let mut head = vec!["trial", "metric", "value", "95 % interval", "n", "overlap"];
+    let mut right = vec![2, 3, 4, 5];
+    for source in &sources {
+        right.extend([head.len(), head.len() + 1]);
+        head.extend([source.as_str(), "ours"]);
+    }
+    head.push("verdict");
+    let mut t = table(options, &head, &right);
+    for s in &summary.trials {
+        let Some(trial) = manifest.trials.iter().find(|t| t.id == s.trial) else { continue };
+        let shown = shown_metrics(manifest, trial, s);
+        if shown.is_empty() {
+            let mut row = vec![clean(&s.trial), format!("({})", clean(&s.status))];
+            row.resize(head.len(), String::new());
+            t.add_row(row);
+        }
+        for (i, name) in shown.iter().enumerate() {
+            let Some(e) = s.metrics.get(name) else { continue };
+            let first = i == 0;
+            let mut row = vec![
+                if first { clean(&s.trial) } else { String::new() },
+                clean(name),
+                metric::with_unit(name, e.value),
+                metric::interval(e),
+                e.n.to_string(),
+                match s.overlap {
+                    Some(o) if first => format!("{:.1} %", 100.0 * o),
+                    _ => String::new(),
+                },
+            ];
+            let references = metric::references(trial, name);
+            for source in &sources {
+                match references.iter().find(|(s, _)| s == source) {
+                    Some((_, v)) => row.extend([metric::value(*v), metric::percent((e.value - v) / v)]),
+                    None => row.extend([String::new(), String::new()]),
+                }
+            }
+            row.push(clean(s.verdicts.get(name).map_or("", String::as_str)));
+            t.add_row(row);
+        }
+    }
+    let mut out = title(&manifest.title, &manifest.device.name, summary.simulated);
+    out.push_str(&finish(&t));
+    out
+}
+
+fn title(title: &str, device: &str, simulated: bool) -> String {
+    let simulated = if simulated { " · SIMULATED" } else { "" };
+    format!("{} · {}{simulated}\n", clean(title), clean(device))
+}
+
+fn run_line(letter: &str, r: &RunLabel) -> String {
+    let simulated = if r.simulated { " · SIMULATED" } else { "" };
+    clean(&format!("{letter}: {} · {}{simulated} · {} · {}", r.name, r.device, r.started, r.version))
+}
+
+fn error_line(e: &ErrorSummary) -> String {
+    clean(&format!(
+        "against {}: mean |error| {:.1} %, worst {:.1} % at {} ({} values, host-bound trials left out)",
+        e.against,
+        100.0 * e.mean,
+        100.0 * e.worst,
+        e.worst_at,
+        e.rows
+    ))
+}
+
+/// [`render_comparison_with`] the default options.
+pub fn render_comparison(c: &Comparison) -> String {
+    render_comparison_with(c, TableOptions::default())
+}
+
+/// The table of a comparison: of two runs, or of a run with its references.
+pub fn render_comparison_with(c: &Comparison, options: TableOptions) -> String {
+    let head: &[&str] = match c.a {
+        Some(_) => &["trial", "metric", "a", "95 % interval", "b", "95 % interval", "b against a", "verdict"],
+        None => &["trial", "metric", "source", "reference", "ours", "95 % interval", "difference", "verdict"],
+    };
+    let mut t = table(options, head, if c.a.is_some() { &[2, 3, 4, 5, 6] } else { &[3, 4, 5, 6] });
+    let mut last = "";
+    for r in &c.rows {
+        let trial = if r.trial == last { String::new() } else { clean(&r.trial) };
+        last = &r.trial;
+        let base = metric::with_unit(&r.metric, r.a.value);
+        let mut row = vec![trial, clean(&r.metric)];
+        match &r.source {
+            Some(source) => row.extend([clean(source), base]),
+            None => row.extend([base, metric::interval(&r.a)]),
+        }
+        row.extend([
+            metric::with_unit(&r.metric, r.b.value),
+            metric::interval(&r.b),
+            metric::percent(r.difference),
+            format!("{}{}", r.verdict, if r.host_bound { " (host-bound)" } else { "" }),
+        ]);
+        t.add_row(row);
+    }
+    let mut out = match &c.a {
+        Some(a) => format!("{}\n{}\n", run_line("a", a), run_line("b", &c.b)),
+        None => format!("{}\n", run_line("ours", &c.b)),
+    };
+    out.push_str(&finish(&t));
+    for e in &c.errors {
+        let _ = writeln!(out, "{}", error_line(e));
+    }
+    for (what, items) in [
+        ("only in a", &c.only_in_a),
+        ("only in b", &c.only_in_b),
+        ("planned differently", &c.planned_differently),
+        ("no value of ours for", &c.missing),
+    ] {
+        if !items.is_empty() {
+            let _ = writeln!(out, "{what}: {}", clean(&items.join(", ")));
+        }
+    }
+    out
+}

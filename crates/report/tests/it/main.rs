@@ -1,0 +1,6 @@
+//! Tests of the report from synthetic runs; see each file.
+
+mod chromium;
+mod common;
+mod drawing;
+mod summary;

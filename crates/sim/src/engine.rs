@@ -1,0 +1,411 @@
+//! The event loop: arrivals, placement, rates, the next end, time slices.
+//!
+//! Placement (Amert RTSS'17, rules G1–G4, X1, A1–A2): a stream has at most one launch on the device; launches wait
+//! in one queue per priority in order of arrival; only the head of the highest queue that is not empty is placed
+//! (*leftover policy*: the next kernel starts when the last block of the one before is placed), even where the
+//! head itself has no room. A head that is confined to some SMs blocks only those: beside an MPS client with 75 %
+//! of the SMs the others stay open to later kernels (measured on the H100).
+
+use crate::floor::{Ended, Floor, Request};
+use crate::noise;
+use crate::rates::Rates;
+use crate::scenario::{BlockSpan, Direction, Mode, Outcome, Scenario, Span, StreamResult, Work};
+use crate::stream::{Host, Stand};
+use crate::{SimError, SmSet};
+use cotenant_model::Machine;
+use cotenant_model::demand::KernelLoad;
+use cotenant_model::residency::Holding;
+
+/// Times closer than this are the same instant, ns.
+const SAME: f64 = 1e-3;
+
+/// A kernel launch on the device.
+struct Active {
+    stream: usize,
+    index: u64,
+    kernel: u32,
+    holding: Holding,
+    mask: SmSet,
+    floor: usize,
+    priority: i32,
+    arrival: u64,
+    unplaced: u32,
+    resident: u32,
+    iterations: f64,
+    submit: f64,
+    start: Option<f64>,
+}
+
+/// Where copies and empty launches are served, one at a time or sharing evenly.
+#[derive(PartialEq, Clone, Copy)]
+enum Lane {
+    Link(Direction),
+    Launches(u32),
+}
+
+struct Job {
+    stream: usize,
+    lane: Lane,
+    left: f64,
+    submit: f64,
+    start: f64,
+}
+
+/// Whose turn it is, in time-sliced mode.
+struct Slices {
+    running: usize,
+    until: f64,
+    /// Context and time of a switch under way.
+    switch: Option<(usize, f64)>,
+}
+
+struct Engine<'a> {
+    m: &'a Machine,
+    scenario: &'a Scenario,
+    seed: u64,
+    noise: f64,
+    now: f64,
+    hosts: Vec<Host<'a>>,
+    floors: Vec<Floor>,
+    /// Floor of each stream.
+    floor_of: Vec<usize>,
+    kernels: Vec<KernelLoad>,
+    /// First kernel key of each stream's pattern, by slot.
+    keys: Vec<Vec<u32>>,
+    active: Vec<Option<Active>>,
+    arrivals: u64,
+    jobs: Vec<Job>,
+    slices: Slices,
+    rates: Rates,
+    /// Residents or requests changed since placement and rates were last settled.
+    dirty: bool,
+    out: Outcome,
+}
+
+/// Runs a checked scenario.
+pub(crate) fn run(m: &Machine, scenario: &Scenario, seed: u64, noise: f64) -> Result<Outcome, SimError> {
+    Engine::new(m, scenario, seed, noise).run()
+}
+
+impl<'a> Engine<'a> {
+    fn new(m: &'a Machine, scenario: &'a Scenario, seed: u64, noise: f64) -> Engine<'a> {
+        let mut contexts: Vec<u32> = Vec::new();
+        let mut floor_of = Vec::new();
+        let mut kernels = Vec::new();
+        let mut keys = Vec::new();
+        for s in &scenario.streams {
+            floor_of.push(match scenario.mode {
+                Mode::Concurrent => 0,
+                Mode::TimeSliced => contexts.iter().position(|&c| c == s.context).unwrap_or_else(|| {
+                    contexts.push(s.context);
+                    contexts.len() - 1
+                }),
+            });
+            let mut of_slot = Vec::new();
+            for w in &s.pattern {
+                of_slot.push(kernels.len() as u32);
+                if let Work::Kernel(k) = w {
+                    kernels.push(*k);
+                }
+            }
+            keys.push(of_slot);
+        }
+        let each = Holding::of_sm(&m.spec);
+        Engine {
+            m,
+            scenario,
+            seed,
+            noise,
+            now: 0.0,
+            hosts: scenario.streams.iter().map(|s| Host::new(s, m, scenario.steady)).collect(),
+            floors: vec![Floor::new(m.spec.sms, each); contexts.len().max(1)],
+            floor_of,
+            kernels,
+            keys,
+            active: Vec::new(),
+            arrivals: 0,
+            jobs: Vec::new(),
+            slices: Slices { running: 0, until: f64::INFINITY, switch: None },
+            rates: Rates::default(),
+            dirty: false,
+            out: Outcome {
+                streams: vec![StreamResult::default(); scenario.streams.len()],
+                blocks: Vec::new(),
+                events: 0,
+                solves: 0,
+            },
+        }
+    }
+
+    fn run(mut self) -> Result<Outcome, SimError> {
+        let mut ended = Vec::new();
+        loop {
+            self.out.events += 1;
+            if self.out.events > self.scenario.max_events {
+                return Err(SimError::TooManyEvents {
+                    limit: self.scenario.max_events,
+                    at_ms: self.now / 1e6,
+                });
+            }
+            self.arrive();
+            if self.finished() {
+                self.out.solves = self.rates.solves;
+                return Ok(self.out);
+            }
+            self.take_turns();
+            if self.dirty {
+                self.place();
+                let floor = &mut self.floors[self.slices.running];
+                self.rates.assign(self.m, &self.kernels, floor);
+                self.dirty = false;
+            }
+            let dt = self.until_next();
+            if !dt.is_finite() {
+                // Nothing will ever happen again: every checked launch fits an empty SM, so this needs a rate of
+                // nothing, which the model never gives. Better an error than a loop.
+                return Err(SimError::TooManyEvents { limit: self.out.events, at_ms: self.now / 1e6 });
+            }
+            self.pass(dt, &mut ended);
+        }
+    }
+
+    fn finished(&self) -> bool {
+        self.hosts.iter().all(|h| {
+            if self.scenario.steady { h.done >= h.spec.launches } else { h.stand == Stand::Over }
+        })
+    }
+
+    /// Launches whose time has come reach the device.
+    fn arrive(&mut self) {
+        for i in 0..self.hosts.len() {
+            if let Stand::Held(other) = self.hosts[i].stand
+                && self.hosts[other].stand == Stand::Over
+            {
+                self.hosts[i].release(self.now);
+            }
+            if let Stand::Coming { ready, submit } = self.hosts[i].stand
+                && ready <= self.now + SAME
+            {
+                self.begin(i, submit);
+            }
+        }
+    }
+
+    fn begin(&mut self, stream: usize, submit: f64) {
+        let (slot, work) = self.hosts[stream].work();
+        let index = self.hosts[stream].sent;
+        let factor = noise::factor(self.seed, stream, index, self.noise);
+        self.hosts[stream].sent += 1;
+        self.hosts[stream].stand = Stand::Running;
+        let spec = &self.scenario.streams[stream];
+        let (lane, left) = match work {
+            Work::Kernel(k) => {
+                self.arrivals += 1;
+                let active = Active {
+                    stream,
+                    index,
+                    kernel: self.keys[stream][slot],
+                    holding: Holding::of_block(&self.m.spec, &k.shape),
+                    mask: spec.sms.unwrap_or_else(|| SmSet::range(0, self.m.spec.sms)),
+                    floor: self.floor_of[stream],
+                    priority: if self.m.priority_per_block { spec.priority } else { 0 },
+                    arrival: self.arrivals,
+                    unplaced: k.shape.blocks,
+                    resident: 0,
+                    iterations: k.iterations as f64 * factor,
+                    submit,
+                    start: None,
+                };
+                match self.active.iter_mut().find(|a| a.is_none()) {
+                    Some(free) => *free = Some(active),
+                    None => self.active.push(Some(active)),
+                }
+                self.dirty = true;
+                return;
+            }
+            Work::Copy { direction, bytes, count } => {
+                // Bytes per ns are GB/s; a copy takes about as long to start as a kernel.
+                let rate = self.m.host_link[usize::from(direction == Direction::ToHost)];
+                let one = bytes as f64 / rate + self.m.launch_gap_ns;
+                (Lane::Link(direction), one * count as f64)
+            }
+            Work::Empty { count } => {
+                let one = spec.launch_ns.unwrap_or(self.m.launch_ns[0]).max(self.m.empty_ns);
+                (Lane::Launches(spec.context), one * count as f64)
+            }
+        };
+        self.jobs.push(Job { stream, lane, left: left * factor, submit, start: self.now });
+    }
+
+    /// Whether a context has a kernel on the device.
+    fn busy(&self, floor: usize) -> bool {
+        self.active.iter().flatten().any(|a| a.floor == floor)
+    }
+
+    /// In time-sliced mode, decides which context runs.
+    fn take_turns(&mut self) {
+        if self.floors.len() < 2 {
+            return;
+        }
+        if let Some((to, at)) = self.slices.switch {
+            if at > self.now + SAME {
+                return;
+            }
+            self.slices = Slices { running: to, until: self.now + self.m.time_slice_ns, switch: None };
+            self.dirty = true;
+        }
+        let n = self.floors.len();
+        let other = (1..n).map(|k| (self.slices.running + k) % n).find(|&f| self.busy(f));
+        let mine = self.busy(self.slices.running);
+        match other {
+            // Nothing of this context has run yet: the first to come takes the GPU at once.
+            Some(to) if !mine && self.slices.until.is_infinite() => {
+                self.slices =
+                    Slices { running: to, until: self.now + self.m.time_slice_ns, switch: None };
+                self.dirty = true;
+            }
+            Some(to) if !mine || self.slices.until <= self.now + SAME => {
+                self.slices.switch = Some((to, self.now + self.m.switch_ns));
+            }
+            _ => {
+                // Slices begin anew while nobody else wants one, so that a newcomer waits for the rest of one.
+                if mine && (self.slices.until.is_infinite() || self.slices.until <= self.now + SAME) {
+                    self.slices.until = self.now + self.m.time_slice_ns;
+                }
+            }
+        }
+    }
+
+    /// Places blocks of the running context by priority, then arrival.
+    fn place(&mut self) {
+        if self.slices.switch.is_some() {
+            return;
+        }
+        let floor = self.slices.running;
+        let mut queue: Vec<usize> = (0..self.active.len())
+            .filter(|&i| self.active[i].as_ref().is_some_and(|a| a.floor == floor && a.unplaced > 0))
+            .collect();
+        queue.sort_unstable_by_key(|&i| self.active[i].as_ref().map(|a| (a.priority, a.arrival)));
+        let mut closed = SmSet::EMPTY;
+        for i in queue {
+            let Some(a) = self.active[i].as_mut() else { continue };
+            let mask = a.mask.minus(&closed);
+            if !mask.is_empty() {
+                let placed = self.floors[floor].place(
+                    &Request {
+                        launch: i as u32,
+                        kernel: a.kernel,
+                        holding: a.holding,
+                        mask,
+                        blocks: a.unplaced,
+                        iterations: a.iterations,
+                        delay: self.m.block_start_ns,
+                    },
+                    self.now,
+                    self.m.order,
+                );
+                a.unplaced -= placed;
+                a.resident += placed;
+                if placed > 0 && a.start.is_none() {
+                    a.start = Some(self.now);
+                }
+            }
+            if a.unplaced > 0 && self.m.leftover {
+                closed = closed.or(&a.mask);
+            }
+        }
+    }
+
+    /// Jobs that share a lane with job `i`, itself included.
+    fn sharing(&self, i: usize) -> f64 {
+        self.jobs.iter().filter(|j| j.lane == self.jobs[i].lane).count() as f64
+    }
+
+    /// ns to the next event.
+    fn until_next(&self) -> f64 {
+        let mut at = f64::INFINITY;
+        for h in &self.hosts {
+            if let Stand::Coming { ready, .. } = h.stand {
+                at = at.min(ready - self.now);
+            }
+        }
+        for (i, j) in self.jobs.iter().enumerate() {
+            at = at.min(j.left * self.sharing(i));
+        }
+        match self.slices.switch {
+            Some((_, done)) => at = at.min(done - self.now),
+            None => {
+                at = at.min(self.floors[self.slices.running].next_end());
+                let others = (0..self.floors.len()).any(|f| f != self.slices.running && self.busy(f));
+                if others {
+                    at = at.min(self.slices.until - self.now);
+                } else if self.floors.len() > 1 && self.slices.until.is_finite() {
+                    // Alone: slices pass without a trace, but where they begin must be right for a newcomer.
+                    at = at.min((self.slices.until - self.now).max(SAME));
+                }
+            }
+        }
+        at.max(0.0)
+    }
+
+    /// Lets `dt` ns pass and books what ended.
+    fn pass(&mut self, dt: f64, ended: &mut Vec<Ended>) {
+        let lanes: Vec<f64> = (0..self.jobs.len()).map(|i| self.sharing(i)).collect();
+        if self.slices.switch.is_none() {
+            self.floors[self.slices.running].advance(dt);
+        }
+        self.now += dt;
+        for (j, n) in self.jobs.iter_mut().zip(lanes) {
+            j.left -= dt / n;
+        }
+        let mut i = 0;
+        while i < self.jobs.len() {
+            if self.jobs[i].left <= SAME {
+                let j = self.jobs.swap_remove(i);
+                self.book(j.stream, j.submit, j.start);
+            } else {
+                i += 1;
+            }
+        }
+        if self.slices.switch.is_some() {
+            return;
+        }
+        self.floors[self.slices.running].take_ended(ended);
+        for e in ended.iter() {
+            self.dirty = true;
+            let slot = e.cohort.launch as usize;
+            let count = e.cohort.blocks * e.sms.len();
+            let Some(a) = self.active[slot].as_mut() else { continue };
+            a.resident -= count;
+            if self.scenario.trace_blocks {
+                for sm in e.sms.iter() {
+                    for _ in 0..e.cohort.blocks {
+                        self.out.blocks.push(BlockSpan {
+                            stream: a.stream as u32,
+                            launch: a.index,
+                            sm,
+                            start_ns: e.cohort.started.round() as u64,
+                            end_ns: self.now.round() as u64,
+                        });
+                    }
+                }
+            }
+            if a.resident == 0 && a.unplaced == 0 {
+                let (stream, submit, start) = (a.stream, a.submit, a.start.unwrap_or(self.now));
+                self.active[slot] = None;
+                self.book(stream, submit, start);
+            }
+        }
+    }
+
+    /// A launch ended now.
+    fn book(&mut self, stream: usize, submit: f64, start: f64) {
+        let ns = |t: f64| t.round() as u64;
+        self.out.streams[stream].launches.push(Span {
+            submit_ns: ns(submit),
+            start_ns: ns(start),
+            end_ns: ns(self.now),
+        });
+        self.hosts[stream].ended(self.now);
+    }
+}

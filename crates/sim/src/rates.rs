@@ -1,0 +1,111 @@
+//! How fast each resident block runs: the model solved for what is on the SMs, and remembered.
+
+use crate::floor::Floor;
+use cotenant_model::demand::KernelLoad;
+use cotenant_model::{Machine, Resident, solve};
+use std::collections::HashMap;
+
+/// SMs with the same kernels: their number, and blocks by kernel.
+type Class = (u32, Vec<(u32, u32)>);
+
+/// Rates by composition.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    /// Composition, flattened → rates in its order.
+    known: HashMap<Vec<u32>, Vec<f64>>,
+    /// Times the model was solved.
+    pub solves: u64,
+}
+
+impl Rates {
+    /// Sets the rate of every cohort on `floor`. `kernels` is indexed by [`crate::floor::Cohort::kernel`].
+    pub fn assign(&mut self, m: &Machine, kernels: &[KernelLoad], floor: &mut Floor) {
+        let (classes, class_of) = classes(floor);
+        if classes.is_empty() {
+            return;
+        }
+        let mut key = Vec::with_capacity(classes.len() * 6);
+        for (sms, blocks) in &classes {
+            key.push(*sms);
+            key.push(blocks.len() as u32);
+            key.extend(blocks.iter().flat_map(|&(k, b)| [k, b]));
+        }
+        let rates = self.known.entry(key).or_insert_with(|| {
+            self.solves += 1;
+            solved(m, kernels, &classes)
+        });
+        // Where the rates of each class begin.
+        let mut starts = Vec::with_capacity(classes.len());
+        let mut at = 0;
+        for (_, blocks) in &classes {
+            starts.push(at);
+            at += blocks.len();
+        }
+        for (g, class) in floor.groups.iter_mut().zip(class_of) {
+            for c in &mut g.cohorts {
+                let blocks = &classes[class].1;
+                if let Some(i) = blocks.iter().position(|b| b.0 == c.kernel) {
+                    c.rate = rates[starts[class] + i];
+                }
+            }
+        }
+    }
+}
+
+/// Classes in a canonical order, and the class of each group (any number for empty groups).
+fn classes(floor: &Floor) -> (Vec<Class>, Vec<usize>) {
+    let mut classes: Vec<Class> = Vec::new();
+    let mut of = Vec::with_capacity(floor.groups.len());
+    for g in &floor.groups {
+        let mut blocks: Vec<(u32, u32)> = Vec::with_capacity(g.cohorts.len());
+        for c in &g.cohorts {
+            match blocks.iter_mut().find(|b| b.0 == c.kernel) {
+                Some(b) => b.1 += c.blocks,
+                None => blocks.push((c.kernel, c.blocks)),
+            }
+        }
+        if blocks.is_empty() {
+            of.push(usize::MAX);
+            continue;
+        }
+        blocks.sort_unstable();
+        match classes.iter().position(|c| c.1 == blocks) {
+            Some(i) => {
+                classes[i].0 += g.sms.len();
+                of.push(i);
+            }
+            None => {
+                classes.push((g.sms.len(), blocks));
+                of.push(classes.len() - 1);
+            }
+        }
+    }
+    let mut order: Vec<usize> = (0..classes.len()).collect();
+    order.sort_unstable_by(|&a, &b| classes[a].1.cmp(&classes[b].1));
+    let mut rank = vec![0; classes.len()];
+    for (r, &i) in order.iter().enumerate() {
+        rank[i] = r;
+    }
+    classes.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+    (classes, of.into_iter().map(|i| rank.get(i).copied().unwrap_or(usize::MAX)).collect())
+}
+
+fn solved(m: &Machine, kernels: &[KernelLoad], classes: &[Class]) -> Vec<f64> {
+    let mut residents = Vec::new();
+    for (class, (sms, blocks)) in classes.iter().enumerate() {
+        for &(k, n) in blocks {
+            let load = &kernels[k as usize];
+            residents.push(Resident {
+                demand: &load.demand,
+                kernel: k,
+                grid_blocks: load.shape.blocks,
+                class: class as u32,
+                sms: *sms,
+                blocks: n,
+                warps: load.shape.warps(),
+                shared_bytes: load.shape.shared_bytes.0,
+            });
+        }
+    }
+    solve(m, &residents).of.iter().map(|r| r.per_ns).collect()
+}

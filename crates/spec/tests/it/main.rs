@@ -1,0 +1,6 @@
+//! The crate from outside: files to plans, and files to errors.
+
+mod builtins;
+mod common;
+mod errors;
+mod plans;
