@@ -180,26 +180,16 @@ EACH_UNROLL(COPY, 16)
 EACH_UNROLL(READ, 16)
 EACH_UNROLL(WRITE, 16)
 
-// The copy of the paper (section 3): plain, element by element, one element of each thread in flight.
-//
-// From the paper's IPC (0.61), bandwidth and clock follow about 22 warp instructions per 4-byte element, far more
-// than the 2 + 5 that a tight loop needs: so this loop computes its 64-bit index anew each turn, as code that
-// indexes with `turn * threads + thread` does, and the compiler is kept from reducing that to an addition.
+// The copy of the paper (section 3): plain, a grid-stride loop over elements with a 64-bit index, one element of
+// each thread in flight (the two arrays might overlap, so that no load may pass the store before it).
 template <typename T>
 __device__ __forceinline__ void paper_body(Stamp* stamp, u64* trace, u64 iterations, const T* a, T* b, u64 bytes) {
     enter(stamp, trace);
     u64 count = bytes / sizeof(T);
+    u64 first = threadIdx.x + (u64)blockDim.x * blockIdx.x;
+    u64 step = (u64)gridDim.x * blockDim.x;
     TURNS(iterations) {
-        u64 turn = 0;
-#pragma unroll 1
-        for (;;) {
-            u64 width = blockDim.x, grid = gridDim.x, block = blockIdx.x, k = turn;
-            asm volatile("" : "+l"(width), "+l"(grid), "+l"(block), "+l"(k));
-            u64 i = (k * grid + block) * width + threadIdx.x;
-            if (i >= count) break;
-            b[i] = a[i];
-            ++turn;
-        }
+        for (u64 i = first; i < count; i += step) b[i] = a[i];
     }
     leave(stamp, trace);
 }

@@ -9,6 +9,11 @@ use cotenant_units::{Bytes, Sms};
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
 
+/// Waits for all work of the context that is current on this thread.
+pub fn synchronize() -> Result<()> {
+    call!(cuCtxSynchronize(), "waiting")
+}
+
 /// The primary context of a GPU, retained as long as this lives.
 #[derive(Debug)]
 pub struct Context {
@@ -38,11 +43,6 @@ impl Context {
     /// Makes it current on the calling thread.
     pub fn make_current(&self) -> Result<()> {
         call!(cuCtxSetCurrent(self.ctx), "a context")
-    }
-
-    /// Waits for all work of the context.
-    pub fn synchronize(&self) -> Result<()> {
-        call!(cuCtxSynchronize(), "waiting")
     }
 
     /// Free and total device memory.
@@ -89,49 +89,59 @@ unsafe impl Send for GreenContext {}
 unsafe impl Sync for GreenContext {}
 
 impl GreenContext {
-    /// Splits the GPU's SMs into disjoint groups of at least the sizes asked for and makes one context each.
-    /// The driver rounds up (multiples of 8 on Hopper); [`GreenContext::sms`] says what was given.
+    /// Makes one context per number, on disjoint SMs, of at least the sizes asked for. The driver grants SMs in
+    /// portions (8 on Hopper); [`GreenContext::sms`] says what was given.
+    ///
+    /// What one split leaves over cannot be split again, so the GPU is cut once into its smallest portions and
+    /// each context gets as many of them as it needs; the left-over SMs go to the last one if nothing else does.
     ///
     /// # Errors
-    /// [`Error::MissingSymbol`] on drivers before 550; [`Error::NotEnoughSms`] where the rounded sizes do not fit.
+    /// [`Error::MissingSymbol`] on drivers before 550; [`Error::NotEnoughSms`] where the portions do not suffice.
     pub fn split(primary: &Arc<Context>, asked: &[u32]) -> Result<Vec<Arc<GreenContext>>> {
         // SAFETY: an all-zero CUdevResource is a valid value of this plain C struct (type INVALID).
         let zero = || unsafe { std::mem::zeroed::<sys::CUdevResource>() };
-        let mut rest = zero();
+        let mut whole = zero();
         let kind = sys::CUdevResourceType::CU_DEV_RESOURCE_TYPE_SM;
-        call!(cuDeviceGetDevResource(primary.dev, &mut rest, kind), "green contexts")?;
+        call!(cuDeviceGetDevResource(primary.dev, &mut whole, kind), "green contexts")?;
+        let mut count = 0u32;
+        let none = std::ptr::null_mut();
+        call!(cuDevSmResourceSplitByCount(none, &mut count, &whole, none, 0, 1), "green contexts")?;
+        let mut portions = vec![zero(); count as usize];
+        let mut rest = zero();
+        call!(
+            cuDevSmResourceSplitByCount(portions.as_mut_ptr(), &mut count, &whole, &mut rest, 0, 1),
+            "green contexts"
+        )?;
+        portions.truncate(count as usize);
+        let mut free = portions.into_iter().peekable();
         let mut out = Vec::with_capacity(asked.len());
-        for &count in asked {
-            // SAFETY: `rest` is of type SM: the driver, or `remaining` below, filled it.
-            let left = unsafe { sm_count(&rest) };
-            if count > left {
-                return Err(Error::NotEnoughSms { asked: count, left });
+        for (i, &wanted) in asked.iter().enumerate() {
+            let mut mine = Vec::new();
+            let mut have = 0;
+            while have < wanted {
+                let Some(p) = free.next() else { break };
+                // SAFETY: the split fills portions of type SM.
+                have += unsafe { sm_count(&p) };
+                mine.push(p);
             }
-            let mut group = zero();
-            if count == left {
-                group = rest;
-                rest = zero();
-            } else {
-                let (mut groups, mut remaining) = (1u32, zero());
-                call!(
-                    cuDevSmResourceSplitByCount(&mut group, &mut groups, &rest, &mut remaining, 0, count),
-                    "green contexts"
-                )?;
-                if groups == 0 {
-                    return Err(Error::NotEnoughSms { asked: count, left });
-                }
-                rest = remaining;
+            // SAFETY: as above, for what the split left over.
+            let over = if rest.type_ == kind { unsafe { sm_count(&rest) } } else { 0 };
+            if have < wanted && i + 1 == asked.len() && over > 0 && have + over >= wanted {
+                have += over;
+                mine.push(rest);
             }
-            out.push(Arc::new(Self::create(primary, group)?));
+            if have < wanted || mine.is_empty() {
+                return Err(Error::NotEnoughSms { asked: wanted, left: have });
+            }
+            out.push(Arc::new(Self::create(primary, &mut mine, Sms(have))?));
         }
         Ok(out)
     }
 
-    fn create(primary: &Arc<Context>, mut group: sys::CUdevResource) -> Result<GreenContext> {
-        // SAFETY: a group made by the split is of type SM.
-        let sms = Sms(unsafe { sm_count(&group) });
+    fn create(primary: &Arc<Context>, portions: &mut [sys::CUdevResource], sms: Sms) -> Result<GreenContext> {
         let mut desc = std::ptr::null_mut();
-        call!(cuDevResourceGenerateDesc(&mut desc, &mut group, 1), "green contexts")?;
+        let n = portions.len() as u32;
+        call!(cuDevResourceGenerateDesc(&mut desc, portions.as_mut_ptr(), n), "green contexts")?;
         let mut green = std::ptr::null_mut();
         let flags = sys::CUgreenCtxCreate_flags::CU_GREEN_CTX_DEFAULT_STREAM as u32;
         call!(cuGreenCtxCreate(&mut green, desc, primary.dev, flags), "green contexts")?;

@@ -65,6 +65,14 @@ pub enum Error {
         /// Loader's words.
         reason: String,
     },
+    /// A tenant could not be set up or did not do what it should.
+    #[error("tenant {kernel}: {reason}")]
+    Tenant {
+        /// Its kernel.
+        kernel: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// The MPS daemon did not do as asked.
     #[error("MPS: {0}")]
     Mps(String),

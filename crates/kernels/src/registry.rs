@@ -24,9 +24,9 @@ const MOST: f64 = 1024.0 * GIB;
 const ILP: Param = number("ilp", "independent chains per thread", 4.0, (1.0, 8.0));
 const BODY: Param = choice(
     "body",
-    "operations per turn, all chains together: 32 as in the paper, 256 for ceilings",
-    32.0,
-    &[32.0, 256.0],
+    "operations per turn, all chains together: 48 as in the paper, 256 for ceilings",
+    48.0,
+    &[48.0, 256.0],
 );
 const ELEMENT: &str = "bytes that a thread loads or stores at once";
 const UNROLL: &str = "accesses of a thread in flight before it waits";

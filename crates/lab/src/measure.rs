@@ -108,6 +108,9 @@ fn calibrate(session: &mut dyn Session, trial: &TrialPlan) -> Result<Vec<u64>, T
             }
             Work::Duration(d) => d.0.max(1) as f64,
         };
+        // The first launch loads code and fills caches (a library may take longer over it than the target).
+        session.set_iterations(i, 1)?;
+        session.run(Phase::Solo(i))?;
         let mut n = 1.0f64;
         // Twelve steps reach 1e10 turns from one even if each only multiplies by ten; most need three.
         for step in 0..12 {

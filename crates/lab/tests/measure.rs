@@ -105,6 +105,7 @@ fn tenant(name: &str, work: Work) -> TenantPlan {
         launches: 1,
         gap: Nanos(0),
         request: 1,
+        carveout: Bytes(0),
     }
 }
 

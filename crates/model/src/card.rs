@@ -307,6 +307,8 @@ pub struct Placement {
     pub leftover: Option<bool>,
     /// Time from a free place to the first instruction of the block that takes it, ns.
     pub block_start_ns: Option<f64>,
+    /// Standard deviation of the length of one block of a long grid, as a share of it: why its waves drift apart.
+    pub block_spread: Option<f64>,
 }
 
 /// SM clock under load.
@@ -431,9 +433,13 @@ mod tests {
         assert!(with(&|c| c.ceilings.dram_copy_gbs = Some(-1.0)).contains("`ceilings.dram_copy_gbs`"));
         assert!(with(&|c| c.issue.hog_share = Some(1.5)).contains("`issue.hog_share`"));
         assert!(with(&|c| c.knees.pipes = Some(0.5)).contains("`knees.pipes`"));
-        assert!(with(&|c| c.capacity.l2_alone = Some(Curve(vec![(1.0, 2.0)]))).contains("`capacity.l2_alone`"));
+        assert!(
+            with(&|c| c.capacity.l2_alone = Some(Curve(vec![(1.0, 2.0)]))).contains("`capacity.l2_alone`")
+        );
         assert!(with(&|c| c.loaded_latency.dram = Some(Curve(vec![]))).contains("`loaded_latency.dram`"));
-        assert!(with(&|c| c.sharing.mps_percentage_sms = vec![(0.0, 8)]).contains("`sharing.mps_percentage_sms`"));
+        assert!(
+            with(&|c| c.sharing.mps_percentage_sms = vec![(0.0, 8)]).contains("`sharing.mps_percentage_sms`")
+        );
         assert!(with(&|c| c.name = "H100 SXM".into()).contains("`name`"));
     }
 }

@@ -8,7 +8,11 @@ fn wrong(field: &str, reason: impl Into<String>) -> CardError {
 }
 
 fn positive(field: &str, v: f64) -> Result<(), CardError> {
-    if v.is_finite() && v > 0.0 { Ok(()) } else { Err(wrong(field, format!("is {v}; it must be above zero"))) }
+    if v.is_finite() && v > 0.0 {
+        Ok(())
+    } else {
+        Err(wrong(field, format!("is {v}; it must be above zero")))
+    }
 }
 
 fn within(field: &str, v: f64, low: f64, high: f64) -> Result<(), CardError> {
@@ -25,7 +29,9 @@ fn curve(field: &str, c: Option<&Curve>, high: f64) -> Result<(), CardError> {
         return Err(wrong(field, fault));
     }
     match c.0.iter().find(|p| p.1 > high) {
-        Some(p) => Err(wrong(field, format!("has the value {} at {}; the highest possible is {high}", p.1, p.0))),
+        Some(p) => {
+            Err(wrong(field, format!("has the value {} at {}; the highest possible is {high}", p.1, p.0)))
+        }
         None => Ok(()),
     }
 }
@@ -129,6 +135,7 @@ fn measured(c: &DeviceCard) -> Result<(), CardError> {
         ("issue.wait_factor", c.issue.wait_factor, 0.0, 100.0),
         ("sharing.switch_ns", c.sharing.switch_ns, 0.0, 1e9),
         ("placement.block_start_ns", c.placement.block_start_ns, 0.0, 1e6),
+        ("placement.block_spread", c.placement.block_spread, 0.0, 0.25),
     ] {
         if let Some(v) = v {
             within(field, v, low, high)?;
@@ -143,7 +150,10 @@ fn measured(c: &DeviceCard) -> Result<(), CardError> {
     let (sms, f) = (c.spec.sms, "sharing.mps_percentage_sms");
     for &(pct, n) in &c.sharing.mps_percentage_sms {
         if !(pct > 0.0 && pct <= 100.0) || n == 0 || n > sms {
-            return Err(wrong(f, format!("has ({pct}, {n}); percentages are above 0 up to 100, SMs 1 to {sms}")));
+            return Err(wrong(
+                f,
+                format!("has ({pct}, {n}); percentages are above 0 up to 100, SMs 1 to {sms}"),
+            ));
         }
     }
     for &(asked, given) in &c.sharing.green_asked_given {

@@ -52,10 +52,20 @@ impl Curve {
         }
         for (i, w) in self.0.windows(2).enumerate() {
             if w[1].0 <= w[0].0 {
-                return Some(format!("point {} has x = {}, not above its predecessor's {}", i + 1, w[1].0, w[0].0));
+                return Some(format!(
+                    "point {} has x = {}, not above its predecessor's {}",
+                    i + 1,
+                    w[1].0,
+                    w[0].0
+                ));
             }
             if w[1].1 < w[0].1 {
-                return Some(format!("point {} has y = {}, below its predecessor's {}", i + 1, w[1].1, w[0].1));
+                return Some(format!(
+                    "point {} has y = {}, below its predecessor's {}",
+                    i + 1,
+                    w[1].1,
+                    w[0].1
+                ));
             }
         }
         None

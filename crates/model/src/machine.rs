@@ -94,6 +94,8 @@ pub struct Machine {
     pub leftover: bool,
     /// From a free place to the first instruction of the block that takes it, ns.
     pub block_start_ns: f64,
+    /// Standard deviation of the length of one block of a long grid, as a share of it.
+    pub block_spread: f64,
     /// Host to device and device to host, bytes per ns.
     pub host_link: [f64; 2],
 }
@@ -116,11 +118,17 @@ fn reference_l2() -> Curve {
 }
 
 fn reference_l2_alone() -> Curve {
-    Curve([(36.0, 0.0), (40.0, 0.13), (45.0, 0.3), (50.0, 0.62), (56.0, 1.0)].map(|p| (p.0 * MIB, p.1)).into())
+    Curve(
+        [(36.0, 0.0), (40.0, 0.13), (45.0, 0.3), (50.0, 0.62), (56.0, 1.0)].map(|p| (p.0 * MIB, p.1)).into(),
+    )
 }
 
 fn reference_l2_shared() -> Curve {
-    Curve([(44.0, 0.0), (62.0, 0.26), (72.0, 0.46), (80.0, 0.68), (100.0, 1.0)].map(|p| (p.0 * MIB, p.1)).into())
+    Curve(
+        [(44.0, 0.0), (62.0, 0.26), (72.0, 0.46), (80.0, 0.68), (100.0, 1.0)]
+            .map(|p| (p.0 * MIB, p.1))
+            .into(),
+    )
 }
 
 fn reference_l1_alone() -> Curve {
@@ -183,8 +191,8 @@ impl Machine {
                 s.l2_bytes_per_cycle,
             ],
             knee: [
-                issue_knee, pipe_knee, pipe_knee, pipe_knee, pipe_knee, pipe_knee, pipe_knee, l1_knee, l1_knee,
-                port_knee,
+                issue_knee, pipe_knee, pipe_knee, pipe_knee, pipe_knee, pipe_knee, pipe_knee, l1_knee,
+                l1_knee, port_knee,
             ],
             hog_share: card.issue.hog_share.unwrap_or(0.998),
             wait_factor: card.issue.wait_factor.unwrap_or(0.25),
@@ -205,6 +213,7 @@ impl Machine {
             order: card.placement.order,
             leftover: card.placement.leftover.unwrap_or(true),
             block_start_ns: card.placement.block_start_ns.unwrap_or(700.0),
+            block_spread: card.placement.block_spread.unwrap_or(0.05),
             host_link: [c.host_to_device_gbs.unwrap_or(link), c.device_to_host_gbs.unwrap_or(link)],
         }
     }

@@ -3,6 +3,7 @@
 use crate::figures::{experiment_figures, machine_state, timeline};
 use crate::page::{Note, PageHead, TableBlock, render, value};
 use crate::samples::{TrialSamples, samples};
+use crate::scale::Unit;
 use crate::svg::Embed;
 use crate::table::shown_metrics;
 use crate::verdicts::{Says, tiles, trial_says};
@@ -12,7 +13,7 @@ use minijinja::{Value, context};
 use serde::Serialize;
 
 /// Trials whose verdicts stand open on the page; the others fold.
-const VERDICTS_SHOWN: usize = 14;
+const VERDICTS_SHOWN: usize = 10;
 /// Trials up to which verdicts are whole sentences, each on its line.
 const VERDICTS_IN_WORDS: usize = 4;
 /// Values of a parameter list before it is cut.
@@ -247,7 +248,7 @@ fn tenants(s: &TrialSamples) -> TableBlock {
         };
         let iterations = s.outcome.and_then(|o| o.iterations.get(i)).map_or("–".to_owned(), u64::to_string);
         let params: Vec<String> =
-            t.params.iter().map(|(k, v)| format!("{k} {}", crate::scale::plain(*v))).collect();
+            t.params.iter().map(|(k, v)| format!("{k} {}", param_unit(k).tick(*v))).collect();
         vec![
             t.name.clone(),
             t.kernel.clone(),
@@ -271,6 +272,11 @@ fn tenants(s: &TrialSamples) -> TableBlock {
         numeric: vec![2, 3, 4, 5],
         rows: rows.collect(),
     }
+}
+
+/// Sizes are printed as sizes; what the other parameters count, their names say.
+fn param_unit(name: &str) -> Unit {
+    if name == "bytes" { Unit::Bytes } else { Unit::Plain }
 }
 
 fn how(s: &TrialSamples) -> Vec<(String, String)> {

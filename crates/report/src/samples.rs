@@ -44,10 +44,10 @@ fn trial_samples<'a>(
     outcomes: &'a [OutcomeRecord],
 ) -> TrialSamples<'a> {
     let of_trial = repeats.iter().filter(|r| r.trial == trial.id);
-    let ended = outcomes.iter().filter(|o| o.trial == trial.id);
+    let mut ended = outcomes.iter().filter(|o| o.trial == trial.id);
     // Only the highest attempt counts: an interrupted trial is run again from its first repeat.
     let attempt = of_trial.clone().map(|r| r.attempt).chain(ended.clone().map(|o| o.attempt)).max();
-    let outcome = ended.filter(|o| Some(o.attempt) == attempt).next_back();
+    let outcome = ended.rfind(|o| Some(o.attempt) == attempt);
     let by_number: BTreeMap<u32, &RepeatRecord> =
         of_trial.filter(|r| Some(r.attempt) == attempt).map(|r| (r.repeat, r)).collect();
     let clean = by_number.values().filter(|r| r.marked.is_empty()).count();

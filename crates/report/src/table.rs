@@ -19,22 +19,18 @@ pub struct TableOptions {
 /// speedup and each slowdown; the launch times of trials that have none of these.
 pub fn shown_metrics(manifest: &Manifest, trial: &TrialRecord, summary: &TrialSummary) -> Vec<String> {
     let drawn = |m: &str| {
-        manifest.figures.iter().any(|f| f.metric == m || f.metric.strip_suffix(".*") == Some(metric::base(m)))
+        let all_tenants =
+            |f: &str| f.strip_suffix(".*") == Some(metric::base(m)) && metric::tenant(m).is_some();
+        manifest.figures.iter().any(|f| f.metric == m || all_tenants(&f.metric))
     };
-    let referenced = |m: &str| !metric::references(trial, m).is_empty();
-    let wants_ratio = manifest.figures.iter().any(|f| f.metric == "ratio");
-    let inverse_of_drawn = |m: &str| matches!(m, "ratio") && !drawn(m) || m == "speedup" && wants_ratio;
-    let tenant_slowdown = |m: &str| metric::base(m) == "slowdown" && metric::tenant(m).is_some();
-    let mut names: Vec<&String> = summary
-        .metrics
-        .keys()
-        .filter(|m| {
-            drawn(m)
-                || (referenced(m) && !inverse_of_drawn(m))
-                || tenant_slowdown(m)
-                || m.as_str() == "speedup" && !wants_ratio
-        })
-        .collect();
+    // Speedup and ratio say the same: the one that is drawn, else the speedup.
+    let gain = if drawn("ratio") && !drawn("speedup") { "ratio" } else { "speedup" };
+    let wanted = |m: &str| match metric::base(m) {
+        "speedup" | "ratio" => m == gain || drawn(m),
+        "slowdown" if metric::tenant(m).is_some() => true,
+        _ => drawn(m) || !metric::references(trial, m).is_empty(),
+    };
+    let mut names: Vec<&String> = summary.metrics.keys().filter(|m| wanted(m)).collect();
     if names.is_empty() {
         names =
             summary.metrics.keys().filter(|m| matches!(metric::base(m), "solo_ms" | "shared_ms")).collect();
@@ -94,7 +90,7 @@ pub fn render_table_with(manifest: &Manifest, summary: &Summary, options: TableO
     let mut right = vec![2, 3, 4, 5];
     for source in &sources {
         right.extend([head.len(), head.len() + 1]);
-        head.extend([source.as_str(), "ours"]);
+        head.extend([source.as_str(), "diff"]);
     }
     head.push("verdict");
     let mut t = table(options, &head, &right);

@@ -62,8 +62,8 @@ pub fn trial_says(trial: &TrialRecord, summary: &TrialSummary, brief: bool) -> V
         out.push(Says { verdict: verdict.to_owned(), class, mark, text, interval: metric::interval(e) });
     }
     if let Some(e) = summary.metrics.get("speedup") {
-        let rest = if brief { "" } else { " as one after the other" };
-        let text = format!("together {}× as fast{rest}", metric::value(e.value));
+        let rest = if brief { "" } else { " as fast as one after the other" };
+        let text = format!("together {}×{rest}", metric::value(e.value));
         out.push(Says { verdict: String::new(), class: "", mark: "", text, interval: metric::interval(e) });
     }
     if out.is_empty() {
@@ -170,13 +170,11 @@ fn short(v: f64) -> String {
 
 fn against(e: &ErrorSummary) -> Tile {
     Tile {
-        name: format!("Mean difference from {}", e.against),
+        name: format!("Against {}", e.against),
         number: format!("{:.1} %", 100.0 * e.mean),
-        about: format!(
-            "worst {:.1} % of {} {}",
-            100.0 * e.worst,
-            e.rows,
-            if e.rows == 1 { "value" } else { "values" }
-        ),
+        about: match e.rows {
+            1 => "difference in one value".to_owned(),
+            n => format!("mean difference over {n} values, worst {:.1} %", 100.0 * e.worst),
+        },
     }
 }

@@ -17,7 +17,11 @@ fn gpu() -> Gpu {
 }
 
 fn kernel(blocks: u32, threads: u32, iterations: u64, demand: Demand) -> KernelLoad {
-    KernelLoad { shape: LaunchShape { blocks, threads, registers: 16, shared_bytes: Bytes(0) }, iterations, demand }
+    KernelLoad {
+        shape: LaunchShape { blocks, threads, registers: 16, shared_bytes: Bytes(0) },
+        iterations,
+        demand,
+    }
 }
 
 fn copy() -> Demand {

@@ -15,6 +15,7 @@ use crate::{SimError, SmSet};
 use cotenant_model::Machine;
 use cotenant_model::demand::KernelLoad;
 use cotenant_model::residency::Holding;
+use rand_pcg::Pcg64Mcg;
 
 /// Times closer than this are the same instant, ns.
 const SAME: f64 = 1e-3;
@@ -32,9 +33,15 @@ struct Active {
     unplaced: u32,
     resident: u32,
     iterations: f64,
+    /// Lengths of its blocks vary: it has so many waves that they drift apart.
+    drift: Option<Pcg64Mcg>,
     submit: f64,
     start: Option<f64>,
 }
+
+/// Waves from which on the blocks of a grid drift apart. In a few waves the slowest block would only lengthen the
+/// kernel, which the measured rates contain already.
+const DRIFT_WAVES: u64 = 4;
 
 /// Where copies and empty launches are served, one at a time or sharing evenly.
 #[derive(PartialEq, Clone, Copy)]
@@ -170,9 +177,9 @@ impl<'a> Engine<'a> {
     }
 
     fn finished(&self) -> bool {
-        self.hosts.iter().all(|h| {
-            if self.scenario.steady { h.done >= h.spec.launches } else { h.stand == Stand::Over }
-        })
+        self.hosts
+            .iter()
+            .all(|h| if self.scenario.steady { h.done >= h.spec.launches } else { h.stand == Stand::Over })
     }
 
     /// Launches whose time has come reach the device.
@@ -183,7 +190,7 @@ impl<'a> Engine<'a> {
             {
                 self.hosts[i].release(self.now);
             }
-            if let Stand::Coming { ready, submit } = self.hosts[i].stand
+            if let Stand::Coming { ready, submit, .. } = self.hosts[i].stand
                 && ready <= self.now + SAME
             {
                 self.begin(i, submit);
@@ -201,18 +208,25 @@ impl<'a> Engine<'a> {
         let (lane, left) = match work {
             Work::Kernel(k) => {
                 self.arrivals += 1;
+                let mask = spec.sms.unwrap_or_else(|| SmSet::range(0, self.m.spec.sms));
+                let holding = Holding::of_block(&self.m.spec, &k.shape);
+                let wave = u64::from(Holding::of_sm(&self.m.spec).fit(&holding).0) * u64::from(mask.len());
+                let drifts = self.noise > 0.0
+                    && self.m.block_spread > 0.0
+                    && u64::from(k.shape.blocks) >= DRIFT_WAVES * wave;
                 let active = Active {
                     stream,
                     index,
                     kernel: self.keys[stream][slot],
-                    holding: Holding::of_block(&self.m.spec, &k.shape),
-                    mask: spec.sms.unwrap_or_else(|| SmSet::range(0, self.m.spec.sms)),
+                    holding,
+                    mask,
                     floor: self.floor_of[stream],
                     priority: if self.m.priority_per_block { spec.priority } else { 0 },
                     arrival: self.arrivals,
                     unplaced: k.shape.blocks,
                     resident: 0,
                     iterations: k.iterations as f64 * factor,
+                    drift: drifts.then(|| noise::generator(!self.seed, stream, index)),
                     submit,
                     start: None,
                 };
@@ -237,9 +251,13 @@ impl<'a> Engine<'a> {
         self.jobs.push(Job { stream, lane, left: left * factor, submit, start: self.now });
     }
 
-    /// Whether a context has a kernel on the device.
+    /// Whether a context has a kernel on the device or one in a queue that only waits for the one before it.
     fn busy(&self, floor: usize) -> bool {
+        let queued = |(h, &f): (&Host<'_>, &usize)| {
+            f == floor && matches!(h.stand, Stand::Coming { queued, .. } if queued <= self.now + SAME)
+        };
         self.active.iter().flatten().any(|a| a.floor == floor)
+            || self.hosts.iter().zip(&self.floor_of).any(queued)
     }
 
     /// In time-sliced mode, decides which context runs.
@@ -260,8 +278,7 @@ impl<'a> Engine<'a> {
         match other {
             // Nothing of this context has run yet: the first to come takes the GPU at once.
             Some(to) if !mine && self.slices.until.is_infinite() => {
-                self.slices =
-                    Slices { running: to, until: self.now + self.m.time_slice_ns, switch: None };
+                self.slices = Slices { running: to, until: self.now + self.m.time_slice_ns, switch: None };
                 self.dirty = true;
             }
             Some(to) if !mine || self.slices.until <= self.now + SAME => {
@@ -291,6 +308,9 @@ impl<'a> Engine<'a> {
             let Some(a) = self.active[i].as_mut() else { continue };
             let mask = a.mask.minus(&closed);
             if !mask.is_empty() {
+                let sd = self.m.block_spread;
+                let mut drift = a.drift.take();
+                let mut draw = drift.as_mut().map(|rng| move || 1.0 + sd * noise::normal(rng));
                 let placed = self.floors[floor].place(
                     &Request {
                         launch: i as u32,
@@ -303,7 +323,9 @@ impl<'a> Engine<'a> {
                     },
                     self.now,
                     self.m.order,
+                    draw.as_mut().map(|f| f as &mut dyn FnMut() -> f64),
                 );
+                a.drift = drift;
                 a.unplaced -= placed;
                 a.resident += placed;
                 if placed > 0 && a.start.is_none() {

@@ -11,6 +11,9 @@ use cotenant_model::residency::Holding;
 /// Work left below this many ns at the current rate counts as done: times are sums of 64-bit floats.
 const DONE_NS: f64 = 1e-3;
 
+/// Domains of SMs in which blocks of one instant share a length, where lengths vary.
+const DOMAINS: u32 = 12;
+
 /// Blocks of one launch placed at the same instant on each SM of a group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cohort {
@@ -35,11 +38,7 @@ pub struct Cohort {
 impl Cohort {
     /// ns until it ends at its rate.
     fn left_ns(&self) -> f64 {
-        if self.remaining <= 0.0 {
-            self.delay
-        } else {
-            self.delay + self.remaining / self.rate
-        }
+        if self.remaining <= 0.0 { self.delay } else { self.delay + self.remaining / self.rate }
     }
 
     fn same(&self, o: &Cohort) -> bool {
@@ -95,21 +94,42 @@ pub struct Ended {
 pub struct Floor {
     /// Groups; every SM is in exactly one.
     pub groups: Vec<Group>,
+    /// Sets of neighbouring SMs whose blocks end together where lengths vary.
+    domains: Vec<SmSet>,
 }
 
 impl Floor {
     /// `sms` empty SMs that each have `each`.
     pub fn new(sms: u32, each: Holding) -> Floor {
-        Floor { groups: vec![Group { sms: SmSet::range(0, sms), free: each, cohorts: Vec::new() }] }
+        let size = sms.div_ceil(DOMAINS).max(1);
+        Floor {
+            groups: vec![Group { sms: SmSet::range(0, sms), free: each, cohorts: Vec::new() }],
+            domains: (0..sms).step_by(size as usize).map(|i| SmSet::range(i, (i + size).min(sms))).collect(),
+        }
     }
 
     /// Places up to `r.blocks` blocks now; returns how many found room.
-    pub fn place(&mut self, r: &Request, now: f64, order: Order) -> u32 {
+    ///
+    /// `spread` gives a factor on the iterations of the blocks that it is asked for: one draw for the blocks that
+    /// are placed together in a domain of SMs. `None`: all take the same.
+    pub fn place(
+        &mut self,
+        r: &Request,
+        now: f64,
+        order: Order,
+        mut spread: Option<&mut dyn FnMut() -> f64>,
+    ) -> u32 {
         let mut placed = 0;
         while placed < r.blocks {
             let left = r.blocks - placed;
             let Some((at, room)) = self.choose(r, order) else { break };
-            let usable = self.groups[at].sms.and(&r.mask);
+            let mut usable = self.groups[at].sms.and(&r.mask);
+            if spread.is_some()
+                && let Some(first) = usable.first()
+                && let Some(domain) = self.domains.iter().find(|d| d.contains(first))
+            {
+                usable = usable.and(domain);
+            }
             let (take, each) = match order {
                 Order::MostRoom => (usable.lowest(left), 1),
                 Order::Packed => (usable.lowest(1), room.min(left)),
@@ -127,7 +147,7 @@ impl Floor {
                     holding: r.holding,
                     started: now,
                     delay: r.delay,
-                    remaining: r.iterations,
+                    remaining: r.iterations * spread.as_mut().map_or(1.0, |f| f()),
                     rate: 0.0,
                 }),
             }
@@ -256,18 +276,18 @@ mod tests {
     fn most_room_spreads_and_prefers_empty_sms() {
         let mut f = Floor::new(4, sm());
         let all = SmSet::range(0, 4);
-        assert_eq!(f.place(&request(0, 1024, 3, all), 0.0, Order::MostRoom), 3);
+        assert_eq!(f.place(&request(0, 1024, 3, all), 0.0, Order::MostRoom, None), 3);
         assert_eq!((0..4).map(|i| blocks_on(&f, i, 0)).collect::<Vec<_>>(), [1, 1, 1, 0]);
         // The empty SM has room for two of the next, so it gets the first, then all are equal.
-        assert_eq!(f.place(&request(1, 1024, 2, all), 0.0, Order::MostRoom), 2);
+        assert_eq!(f.place(&request(1, 1024, 2, all), 0.0, Order::MostRoom, None), 2);
         assert_eq!((0..4).map(|i| blocks_on(&f, i, 1)).collect::<Vec<_>>(), [1, 0, 0, 1]);
-        assert_eq!(f.place(&request(2, 1024, 9, all), 0.0, Order::MostRoom), 3);
+        assert_eq!(f.place(&request(2, 1024, 9, all), 0.0, Order::MostRoom, None), 3);
     }
 
     #[test]
     fn packed_fills_one_sm_after_the_other() {
         let mut f = Floor::new(4, sm());
-        assert_eq!(f.place(&request(0, 1024, 3, SmSet::range(0, 4)), 0.0, Order::Packed), 3);
+        assert_eq!(f.place(&request(0, 1024, 3, SmSet::range(0, 4)), 0.0, Order::Packed, None), 3);
         assert_eq!((0..4).map(|i| blocks_on(&f, i, 0)).collect::<Vec<_>>(), [2, 1, 0, 0]);
     }
 
@@ -275,7 +295,7 @@ mod tests {
     fn a_mask_is_kept() {
         let mut f = Floor::new(8, sm());
         let mask = SmSet::range(2, 5);
-        assert_eq!(f.place(&request(0, 1024, 100, mask), 0.0, Order::MostRoom), 6);
+        assert_eq!(f.place(&request(0, 1024, 100, mask), 0.0, Order::MostRoom, None), 6);
         assert!((0..8).all(|i| blocks_on(&f, i, 0) == if mask.contains(i) { 2 } else { 0 }));
         assert_eq!(f.groups.len(), 2);
     }
@@ -284,8 +304,8 @@ mod tests {
     fn ended_blocks_free_their_room_and_groups_merge() {
         let mut f = Floor::new(132, sm());
         let all = SmSet::range(0, 132);
-        f.place(&request(0, 1024, 132, all), 0.0, Order::MostRoom);
-        f.place(&request(1, 1024, 66, all), 0.0, Order::MostRoom);
+        f.place(&request(0, 1024, 132, all), 0.0, Order::MostRoom, None);
+        f.place(&request(1, 1024, 66, all), 0.0, Order::MostRoom, None);
         assert_eq!(f.groups.len(), 2);
         for c in f.groups.iter_mut().flat_map(|g| &mut g.cohorts) {
             c.rate = if c.launch == 1 { 1.0 } else { 0.5 };

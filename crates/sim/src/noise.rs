@@ -10,15 +10,24 @@ pub(crate) fn factor(seed: u64, stream: usize, launch: u64, sd: f64) -> f64 {
     if sd <= 0.0 {
         return 1.0;
     }
+    let mut rng = generator(seed, stream, launch);
+    1.0 + sd * normal(&mut rng)
+}
+
+/// Random numbers for one launch.
+pub(crate) fn generator(seed: u64, stream: usize, launch: u64) -> Pcg64Mcg {
     let mix = seed
         ^ (stream as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         ^ (launch + 1).wrapping_mul(0xd1b5_4a32_d192_ed03);
-    let mut rng = Pcg64Mcg::seed_from_u64(mix);
+    Pcg64Mcg::seed_from_u64(mix)
+}
+
+/// Standard normal, within ±4.
+pub(crate) fn normal(rng: &mut Pcg64Mcg) -> f64 {
     // Box–Muller; 53 random bits each, the first never zero.
     let unit = |x: u64| ((x >> 11) + 1) as f64 / (1u64 << 53) as f64;
     let (u, v) = (unit(rng.next_u64()), unit(rng.next_u64()));
-    let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
-    1.0 + sd * normal.clamp(-4.0, 4.0)
+    ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()).clamp(-4.0, 4.0)
 }
 
 #[cfg(test)]

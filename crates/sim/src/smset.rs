@@ -51,7 +51,12 @@ impl SmSet {
 
     /// The highest number.
     pub fn last(&self) -> Option<u32> {
-        self.0.iter().enumerate().rev().find(|(_, w)| **w != 0).map(|(i, w)| i as u32 * 64 + 63 - w.leading_zeros())
+        self.0
+            .iter()
+            .enumerate()
+            .rev()
+            .find(|(_, w)| **w != 0)
+            .map(|(i, w)| i as u32 * 64 + 63 - w.leading_zeros())
     }
 
     /// In both.

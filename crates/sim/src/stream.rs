@@ -14,6 +14,8 @@ pub(crate) enum Stand {
         ready: f64,
         /// The host began it, ns.
         submit: f64,
+        /// It lies in the stream's queue from then on, ns; later than that it only waits for the one before.
+        queued: f64,
     },
     /// A launch is on the device.
     Running,
@@ -90,7 +92,7 @@ impl<'a> Host<'a> {
         // The host spends an empty launch's time as its work, on the launch path.
         let spent = if matches!(self.work().1, Work::Empty { .. }) { 0.0 } else { self.launch_ns };
         self.free = submit + spent;
-        let queued = if self.sent > 0 { self.last_end + self.gap_ns } else { 0.0 };
-        self.stand = Stand::Coming { ready: self.free.max(queued), submit };
+        let start = if self.sent > 0 { self.last_end + self.gap_ns } else { 0.0 };
+        self.stand = Stand::Coming { ready: self.free.max(start), submit, queued: self.free };
     }
 }

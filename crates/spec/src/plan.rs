@@ -130,6 +130,17 @@ pub struct TenantPlan {
     /// Launches per request: a request is measured from before its first launch to after its last on the
     /// host clock (latency experiments). 1 for plain kernels.
     pub request: u32,
+    /// Part of an SM's L1 set aside as shared memory while the kernel runs; zero: the driver chooses. Two kernels
+    /// with different choices cannot share an SM: the one that comes later waits until the SM is empty.
+    pub carveout: Bytes,
+}
+
+impl TenantPlan {
+    /// One choice for all kernels that use no shared memory, so that they can share an SM: 32 KiB, which lets 32
+    /// blocks (1 KiB each is the system's) reside. Kernels with shared memory keep the driver's choice.
+    pub fn default_carveout(kernel: &Resolved) -> Bytes {
+        if kernel.shape.shared_bytes.0 == 0 { Bytes::kib(32) } else { Bytes(0) }
+    }
 }
 
 /// A value printed by a paper, or measured by someone else, for one metric of one trial.

@@ -112,6 +112,7 @@ pub(crate) struct Settings {
     pub launches: Option<At<Expr>>,
     /// Pause of the host between two requests (between two launches where `request` is 1); default `"0us"`.
     pub gap: Option<At<Expr>>,
+    pub carveout: Option<At<Expr>>,
     /// Launches per request, for latency experiments; default 1.
     pub request: Option<At<Expr>>,
 }

@@ -14,7 +14,7 @@ pub(crate) const SPEC_KEYS: &[&str] =
     &["format", "name", "title", "section", "summary", "seed", "measure", "tenants", "trial", "figure"];
 pub(crate) const MEASURE_KEYS: &[&str] = &["repeats", "precision", "budget", "warmup"];
 pub(crate) const TENANT_KEYS: &[&str] =
-    &["kernel", "blocks", "threads", "params", "iterations", "duration", "launches", "gap", "request"];
+    &["kernel", "blocks", "threads", "params", "iterations", "duration", "launches", "gap", "request", "carveout"];
 pub(crate) const USE_KEYS: &[&str] = &[
     "use",
     "as",
@@ -26,6 +26,7 @@ pub(crate) const USE_KEYS: &[&str] = &[
     "duration",
     "launches",
     "gap",
+    "carveout",
     "request",
 ];
 pub(crate) const TRIAL_KEYS: &[&str] = &[
@@ -313,6 +314,7 @@ fn settings(t: &Table<'_>, cx: &Cx<'_>) -> Checked<Settings> {
         duration: t.optional("duration", cx)?,
         launches: t.optional("launches", cx)?,
         gap: t.optional("gap", cx)?,
+        carveout: t.optional("carveout", cx)?,
         request: t.optional("request", cx)?,
     })
 }

@@ -424,7 +424,9 @@ fn tenant(
         None => request,
     };
     let gap = field!(gap).map(|(e, p)| scope.time(e, &p, true)).transpose()?.unwrap_or_default();
-    Ok(TenantPlan { name, kernel: resolved, work, launches, gap, request })
+    let carveout = field!(carveout).map(|(e, p)| scope.size(e, &p, 0)).transpose()?;
+    let carveout = carveout.unwrap_or_else(|| TenantPlan::default_carveout(&resolved));
+    Ok(TenantPlan { name, kernel: resolved, work, launches, gap, request, carveout })
 }
 
 fn work(

@@ -84,13 +84,18 @@ impl Scope<'_> {
 
     /// A size of at least one byte.
     pub fn bytes(&self, e: &At<Expr>, path: &str) -> Checked<Bytes> {
+        self.size(e, path, 1)
+    }
+
+    /// A size of at least `least` bytes.
+    pub fn size(&self, e: &At<Expr>, path: &str, least: u64) -> Checked<Bytes> {
         let q = self.eval(e, path)?;
         if !matches!(q.dim, Dim::Plain | Dim::Bytes) {
             return self.mismatch(e, path, q.dim, "a size such as \"4GiB\"");
         }
         let n = q.value.round();
-        if !(1.0..9e18).contains(&n) {
-            let message = format!("`{path}` is {n} bytes, but must be at least 1");
+        if !(least as f64..9e18).contains(&n) {
+            let message = format!("`{path}` is {n} bytes, but must be at least {least}");
             return Err(Issue::new(ErrorKind::Impossible, e.span, path, message));
         }
         Ok(Bytes(n as u64))

@@ -7,9 +7,6 @@ use cotenant_model::demand::Demand;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Shape at which the listing states demands: one block of 128 threads on each SM of an H100.
-const SHAPE: (u32, u32) = (132, 128);
-
 #[derive(Serialize)]
 struct ParamRow {
     name: &'static str,
@@ -24,6 +21,8 @@ struct Row {
     name: &'static str,
     resource: &'static str,
     help: &'static str,
+    /// What one iteration is.
+    turn: &'static str,
     params: Vec<ParamRow>,
     /// Demand of one warp in one iteration with default parameters at `blocks` × `threads`.
     demand: Option<Demand>,
@@ -38,7 +37,7 @@ pub fn kernels(json: bool) -> Result<Code, Failure> {
     let rows: Vec<Row> = registry()
         .iter()
         .map(|k| {
-            let r = resolve(k.name, SHAPE.0, SHAPE.1, &BTreeMap::new()).ok();
+            let r = resolve(k.name, k.shape.0, k.shape.1, &BTreeMap::new()).ok();
             Row {
                 name: k.name,
                 resource: k.resource,
@@ -55,8 +54,9 @@ pub fn kernels(json: bool) -> Result<Code, Failure> {
                     })
                     .collect(),
                 demand: r.as_ref().map(|r| r.demand),
-                blocks: SHAPE.0,
-                threads: SHAPE.1,
+                blocks: k.shape.0,
+                threads: k.shape.1,
+                turn: k.turn,
                 registers: r.as_ref().map(|r| r.shape.registers),
                 entry: r.map(|r| r.entry),
             }

@@ -154,7 +154,7 @@ pub(super) fn l1_copy(kernel: &'static Kernel, grid: Grid, params: &Params) -> R
 pub(super) fn copy_paper(grid: Grid, params: &Params) -> Draft {
     let (bytes, element) = (params.get("bytes"), params.get("element"));
     let pass = Pass::over(bytes, grid.warps(), element, 1);
-    let s = if element == 16 { step(20.0, 8.0, 9.0) } else { step(22.0, 8.0, 11.0) };
+    let s = step(15.0, 8.0, 4.0);
     let all = 2.0 * bytes as f64;
     let demand = Demand {
         load_bytes: pass.bytes,

@@ -10,6 +10,7 @@ use cotenant_gpu::mps::Daemon;
 use cotenant_gpu::nvml::Monitor;
 use cotenant_spec::plan::{DeviceSizes, Protocol, Sharing, TrialPlan};
 use cotenant_store::format::{DeviceRecord, Grant};
+use cotenant_units::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -35,6 +36,7 @@ pub struct CudaBackend {
     options: Options,
     record: DeviceRecord,
     sizes: DeviceSizes,
+    shared_per_sm: Bytes,
     meeting: Meeting,
     daemon: Option<Daemon>,
     workers: Vec<Worker>,
@@ -82,6 +84,7 @@ impl CudaBackend {
         })?;
         Ok(CudaBackend {
             sizes: sizes(&info),
+            shared_per_sm: info.shared_per_sm,
             options,
             record,
             meeting,
@@ -147,6 +150,9 @@ impl CudaBackend {
     }
 
     fn open_session(&mut self, trial: &TrialPlan) -> Result<CudaSession<'_>, TrialError> {
+        if let Some(why) = trial.unmet(&self.sizes) {
+            return Err(TrialError::Unavailable(why));
+        }
         check_mig(&trial.sharing)?;
         let layout = sharing::mode(&trial.sharing).layout(trial);
         let opened = self.start_workers(&layout).and_then(|()| self.set_up(trial, &layout));
@@ -177,6 +183,7 @@ impl CudaBackend {
                     gap_ns: plan.gap.0,
                     request: plan.request,
                     priority: p.priority.get(k).copied().unwrap_or(0),
+                    carveout_percent: carveout_percent(plan.carveout, self.shared_per_sm),
                     trace: self.options.trace,
                 }
             });
@@ -204,6 +211,13 @@ impl CudaBackend {
         }
         Ok(grants.into_iter().flatten().collect())
     }
+}
+
+/// Percent of the largest carve-out, as the driver takes it (rounded down, since the driver rounds up to the next
+/// size it has); none where the driver chooses.
+fn carveout_percent(carveout: Bytes, shared_per_sm: Bytes) -> Option<i32> {
+    (carveout.0 > 0 && shared_per_sm.0 > 0)
+        .then(|| (carveout.0 * 100 / shared_per_sm.0).clamp(1, 100) as i32)
 }
 
 fn check_mig(sharing: &Sharing) -> Result<(), TrialError> {

@@ -32,6 +32,7 @@ pub fn launch_once(
         gap_ns: 0,
         request: 1,
         priority: 0,
+        carveout_percent: None,
         trace: false,
     };
     let mut tenant = Tenant::new(&setup, Home::Primary(context), &mut Images::default(), index)?;
@@ -59,7 +60,7 @@ pub fn launch_costs(index: u32) -> Result<LaunchCosts> {
     let stream = context.stream(0)?;
     let none = BTreeMap::new();
     let resolved = cotenant_kernels::resolve("empty", 1, 32, &none)
-        .map_err(|e| Error::Library { name: "empty".into(), reason: e.to_string() })?;
+        .map_err(|e| Error::Tenant { kernel: "empty".into(), reason: e.to_string() })?;
     let image = Image::load(cotenant_kernels::ptx(resolved.module))?;
     let kernel = image.kernel(&resolved.entry, Bytes(0), index)?;
     let stamps = DeviceBuffer::filled(Bytes((BATCH * 48) as u64), 0xff)?;

@@ -27,6 +27,8 @@ pub struct TenantSetup {
     pub request: u32,
     /// Stream priority.
     pub priority: i32,
+    /// Share of an SM's L1 given to shared memory, percent of the most; none: the driver chooses.
+    pub carveout_percent: Option<i32>,
     /// Record where and when each block ran.
     pub trace: bool,
 }

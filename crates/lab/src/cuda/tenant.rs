@@ -54,6 +54,12 @@ impl Home {
         }
     }
 
+    /// Waits for everything queued in it.
+    fn synchronize(&self) -> Result<()> {
+        self.make_current()?;
+        cotenant_gpu::context::synchronize()
+    }
+
     fn stream(&self, priority: i32) -> Result<Stream> {
         match self {
             Home::Primary(c) => c.stream(priority),
@@ -91,7 +97,7 @@ impl Tenant {
     /// # Errors
     /// Out of memory, a kernel this GPU cannot run, or an absent library.
     pub fn new(setup: &TenantSetup, home: Home, images: &mut Images, index: u32) -> Result<Tenant> {
-        let text = |e: &dyn std::fmt::Display| Error::Library { name: setup.kernel.clone(), reason: e.to_string() };
+        let text = |e: &dyn std::fmt::Display| Error::Tenant { kernel: setup.kernel.clone(), reason: e.to_string() };
         let resolved = cotenant_kernels::resolve(&setup.kernel, setup.blocks, setup.threads, &setup.params)
             .map_err(|e| text(&e))?;
         home.make_current()?;
@@ -99,7 +105,11 @@ impl Tenant {
         let uses_kernel = matches!(resolved.launch, Launch::Kernel | Launch::EmptyLaunches);
         let kernel = if uses_kernel {
             let image = images.get(resolved.module)?;
-            Some(image.kernel(&resolved.entry, resolved.dynamic_shared, index)?)
+            let k = image.kernel(&resolved.entry, resolved.dynamic_shared, index)?;
+            if let Some(percent) = setup.carveout_percent {
+                k.set_carveout(percent, index)?;
+            }
+            Some(k)
         } else {
             None
         };
@@ -161,7 +171,9 @@ impl Tenant {
             let init = images.get(self.resolved.module)?.kernel(&entry, Bytes(0), index)?;
             init.launch(&self.stream, self.setup.blocks, self.setup.threads, self.args(0, 0))?;
         }
-        self.stream.synchronize()
+        // Fills run on the default stream, which a non-blocking stream does not wait for: without this a late
+        // fill would wipe the first stamps.
+        self.home.synchronize()
     }
 
     /// The priority its stream got.
@@ -199,8 +211,8 @@ impl Tenant {
             }
             (kind, _) => {
                 let Some(stamper) = self.stamper else {
-                    return Err(Error::Library {
-                        name: self.setup.kernel.clone(),
+                    return Err(Error::Tenant {
+                        kernel: self.setup.kernel.clone(),
                         reason: "it has neither an entry point nor stamps".into(),
                     });
                 };
@@ -256,7 +268,10 @@ impl Tenant {
     pub fn run(&mut self, meeting: &Meeting, participants: u32, steady: bool) -> Result<Vec<u64>> {
         self.clear()?;
         if !meeting.wait(participants, PATIENCE) {
-            return Err(Error::Library { name: "barrier".into(), reason: "the other tenants did not come".into() });
+            return Err(Error::Tenant {
+                kernel: self.setup.kernel.clone(),
+                reason: "the other tenants did not come to the barrier".into(),
+            });
         }
         let by_request = self.setup.request > 1 || self.setup.gap_ns > 0;
         let requests = if by_request { self.run_requests(meeting, participants, steady)? } else { Vec::new() };
@@ -351,8 +366,8 @@ impl Tenant {
         for s in words.chunks_exact(STAMP_WORDS) {
             let (start, end) = (s[0], !s[1]);
             if start == u64::MAX || end < start {
-                return Err(Error::Library {
-                    name: self.setup.kernel.clone(),
+                return Err(Error::Tenant {
+                    kernel: self.setup.kernel.clone(),
                     reason: "a launch left no time stamp".into(),
                 });
             }

@@ -90,7 +90,7 @@ impl Worker {
             }
             Command::Run { who, participants, sequential, steady } => {
                 if who.iter().any(|&i| i >= self.tenants.len()) {
-                    return Err(Error::Library { name: "worker".into(), reason: "no such tenant".into() });
+                    return Err(Error::Tenant { kernel: "worker".into(), reason: "no such tenant".into() });
                 }
                 Ok(Reply::Done(if sequential { self.sequential(&who)? } else { self.together(&who, participants, steady)? }))
             }
@@ -144,7 +144,7 @@ impl Worker {
                 .into_iter()
                 .map(|(i, t)| {
                     let r = t.join().unwrap_or_else(|_| {
-                        Err(Error::Library { name: "tenant".into(), reason: "its thread panicked".into() })
+                        Err(Error::Tenant { kernel: "tenant".into(), reason: "its thread panicked".into() })
                     });
                     (i, r)
                 })

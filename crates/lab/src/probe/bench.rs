@@ -36,7 +36,9 @@ impl Load {
         let params: BTreeMap<String, f64> = self.params.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
         let kernel = cotenant_kernels::resolve(self.kernel, self.blocks, self.threads, &params)
             .map_err(|e| TrialError::Failed(e.to_string()))?;
-        Ok(TenantPlan { name, kernel, work: self.work, launches: self.launches, gap: Nanos(0), request: 1 })
+        let carveout = TenantPlan::default_carveout(&kernel);
+        let (work, launches) = (self.work, self.launches);
+        Ok(TenantPlan { name, kernel, work, launches, gap: Nanos(0), request: 1, carveout })
     }
 }
 
@@ -92,6 +94,8 @@ fn calibrate(session: &mut dyn Session, tenant: usize, work: Work) -> Result<u64
         }
         Work::Duration(d) => d.0 as f64,
     };
+    session.set_iterations(tenant, 1)?;
+    session.run(Phase::Solo(tenant))?; // loads code
     let mut n = 1.0f64;
     for _ in 0..10 {
         session.set_iterations(tenant, n as u64)?;

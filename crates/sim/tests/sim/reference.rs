@@ -1,9 +1,7 @@
 //! The simulated H100 against the peer's benchmark (eth-easl/gpu-util-interference) run on one H100 SXM5, driver
 //! 580.159.04. Aim: mean error at most 10 %, worst at most 30 %, in each table.
 
-mod common;
-
-use common::{MIB, alone, copy, errors, fp32, fp64, h100, load, run, sleep, stream, together};
+use crate::common::{MIB, alone, copy, errors, fp32, fp64, h100, load, run, sleep, stream, together};
 use cotenant_model::builtin;
 use cotenant_model::demand::{Demand, KernelLoad, Pipes};
 use cotenant_sim::partition;
@@ -51,7 +49,8 @@ fn fp64_pipe() {
     // 20 M loop turns of the peer's kernel.
     let turns = 20_000_000.0;
     let mut cells = Vec::new();
-    for (ilp, seq, col) in [(1, 165.442, 85.9013), (2, 167.968, 89.735), (3, 173.145, 130.142), (4, 176.896, 171.367)]
+    for (ilp, seq, col) in
+        [(1, 165.442, 85.9013), (2, 167.968, 89.735), (3, 173.145, 130.142), (4, 176.896, 171.367)]
     {
         let k = fp64(ilp, (turns * f64::from(ilp) / 64.0) as u64);
         let (a, both) = (alone(&gpu, k), together(&gpu, k, k));
@@ -77,8 +76,7 @@ fn compute_beside_copy_is_serial() {
     let probe = alone(&gpu, fp32(4, 1024, 100_000));
     let k = fp32(4, 1024, (100_000.0 * solo * 523.1 / 836.4 / probe) as u64);
     let both = together(&gpu, k, c);
-    let cells =
-        [("copy ms".into(), solo / 1e6, 836.36), ("together".into(), both / 1e6, 1356.31)];
+    let cells = [("copy ms".into(), solo / 1e6, 836.36), ("together".into(), both / 1e6, 1356.31)];
     assert_close("IPC 4 beside copy", &cells);
 }
 
@@ -90,11 +88,7 @@ fn dram_bandwidth_under_mps() {
     let mut cells = Vec::new();
     for (blocks, ms, slow) in [(33, 687.3, 1.11), (66, 383.4, 1.22), (99, 283.1, 1.40), (132, 234.1, 1.545)] {
         let k = copy(blocks, 1024, 4096.0 * MIB, 50.0);
-        let on = |i: usize| cotenant_sim::Stream {
-            context: i as u32,
-            sms: Some(halves[i]),
-            ..stream(k)
-        };
+        let on = |i: usize| cotenant_sim::Stream { context: i as u32, sms: Some(halves[i]), ..stream(k) };
         let a = run(&gpu, vec![on(0)]).makespan_ns() as f64;
         let both = run(&gpu, vec![on(0), on(1)]).makespan_ns() as f64;
         cells.push((format!("{blocks} ms"), a / 1e6, ms));
