@@ -1,6 +1,7 @@
 //! Developers' tasks: `cargo xtask TASK`.
 
 mod kernels;
+mod schemas;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -16,11 +17,14 @@ struct Cli {
 enum Task {
     /// Generate the kernels' PTX and resource table from their CUDA sources
     Kernels(kernels::Args),
+    /// Generate the JSON Schemas of the formats into docs/schemas/
+    Schemas(schemas::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Kernels(args) => kernels::run(&args),
+        Task::Schemas(args) => schemas::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -85,11 +85,11 @@ pub trait Backend {
     fn simulated(&self) -> bool;
     /// Seed of everything random in the backend (a real GPU has nothing such).
     fn set_seed(&mut self, _seed: u64) {}
-    /// Sets a trial up.
+    /// Sets a trial up; each `setup`, counted from 0, has its memory at other addresses.
     ///
     /// # Errors
     /// [`TrialError::Unavailable`] where the machine lacks the mode; [`TrialError::Failed`] otherwise.
-    fn open<'s>(&'s mut self, trial: &TrialPlan) -> Result<Box<dyn Session + 's>, TrialError>;
+    fn open<'s>(&'s mut self, trial: &TrialPlan, setup: u32) -> Result<Box<dyn Session + 's>, TrialError>;
     /// Runs a trial's shared phase once, with so many turns per tenant, and tells where and when each block ran.
     ///
     /// # Errors

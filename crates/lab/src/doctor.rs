@@ -55,6 +55,7 @@ impl Findings {
     }
 }
 
+const SIMULATE: &str = "use --device sim:CARD, where every mode but MIG works";
 const GPU: &str = "gpu";
 const SHARING: &str = "sharing";
 const MEASUREMENT: &str = "measurement";
@@ -84,12 +85,23 @@ fn drivers(f: &mut Findings) -> u32 {
         Ok(((major, minor), n)) => {
             let version = format!("CUDA {major}.{minor}");
             if major < 13 {
-                f.add(GPU, "driver", Status::Note, version, "the PTX here needs CUDA 13.0: install driver 580 or newer");
+                f.add(
+                    GPU,
+                    "driver",
+                    Status::Note,
+                    version,
+                    "the PTX here needs CUDA 13.0: install driver 580 or newer",
+                );
             } else {
                 f.ok(GPU, "driver", version);
             }
             if n == 0 {
-                f.missing(GPU, "GPUs", "the driver shows none", "check CUDA_VISIBLE_DEVICES and `nvidia-smi`");
+                f.missing(
+                    GPU,
+                    "GPUs",
+                    "the driver shows none",
+                    "check CUDA_VISIBLE_DEVICES and `nvidia-smi`",
+                );
             }
             n
         }
@@ -139,14 +151,14 @@ fn devices(f: &mut Findings, gpus: u32, monitor: Option<&Monitor>) {
 
 fn sharing_modes(f: &mut Findings, gpus: u32, monitor: Option<&Monitor>) {
     if gpus == 0 {
-        for item in ["solo, sequential, streams, processes", "green contexts", "MIG"] {
-            f.missing(SHARING, item, "no GPU", "use --device sim:CARD, where every mode but MIG works");
+        for item in ["solo, sequential, streams, processes", "green contexts"] {
+            f.missing(SHARING, item, "no GPU", SIMULATE);
         }
     } else {
         f.ok(SHARING, "solo, sequential, streams, processes", "need nothing but the driver");
         green(f);
-        mig(f, monitor);
     }
+    mig(f, gpus, monitor);
     match mps::control_program() {
         Some(p) => f.ok(SHARING, "MPS control program", p.display().to_string()),
         None => f.missing(
@@ -179,18 +191,30 @@ fn green(f: &mut Findings) {
     }
 }
 
-fn mig(f: &mut Findings, monitor: Option<&Monitor>) {
+/// NVML knows of instances whatever CUDA shows: `CUDA_VISIBLE_DEVICES` may hide a GPU whose instances can be used.
+fn mig(f: &mut Findings, gpus: u32, monitor: Option<&Monitor>) {
+    if gpus == 0 && monitor.is_none_or(|m| m.count().unwrap_or(0) == 0) {
+        return f.missing(SHARING, "MIG", "no GPU", SIMULATE);
+    }
     let Some(m) = monitor else {
-        return f.missing(SHARING, "MIG", "NVML is absent, so instances cannot be discovered", "install NVML");
+        return f.missing(
+            SHARING,
+            "MIG",
+            "NVML is absent, so instances cannot be discovered",
+            "install NVML",
+        );
     };
     let inventories: Vec<_> = (0..m.count().unwrap_or(0)).filter_map(|i| m.inventory(i).ok()).collect();
     let instances: Vec<_> = inventories.iter().flat_map(|i| &i.mig_instances).collect();
     if !instances.is_empty() {
-        let list = instances.iter().map(|i| format!("{} ({})", i.uuid, i.name)).collect::<Vec<_>>().join(", ");
+        let list =
+            instances.iter().map(|i| format!("{} ({})", i.uuid, i.name)).collect::<Vec<_>>().join(", ");
         return f.ok(SHARING, "MIG", list);
     }
     match inventories.iter().find_map(|i| i.mig) {
-        None => f.missing(SHARING, "MIG", "this GPU has none", "MIG needs an A100, H100 or newer data-centre GPU"),
+        None => {
+            f.missing(SHARING, "MIG", "this GPU has none", "MIG needs an A100, H100 or newer data-centre GPU")
+        }
         Some(on) => f.missing(
             SHARING,
             "MIG",
@@ -221,13 +245,27 @@ fn measurements(f: &mut Findings, monitor: Result<&Monitor, &cotenant_gpu::Error
     }
     match find_program("ncu", &["/usr/local/cuda/bin", "/opt/nvidia/nsight-compute"]) {
         Some(p) => f.ok(MEASUREMENT, "ncu", p.display().to_string()),
-        None => f.missing(MEASUREMENT, "ncu", "not on PATH", "install Nsight Compute (package nsight-compute)"),
+        None => {
+            f.missing(MEASUREMENT, "ncu", "not on PATH", "install Nsight Compute (package nsight-compute)")
+        }
     }
     counters(f);
     let libraries: [(&str, &[&str], &str); 3] = [
-        ("CUPTI", &["libcupti.so.13", "libcupti.so.12", "libcupti.so"], "comes with the CUDA toolkit (cuda-cupti)"),
-        ("NVRTC", &["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"], "comes with the CUDA toolkit; nothing here needs it yet"),
-        ("cuBLAS", &["libcublas.so.13", "libcublas.so.12", "libcublas.so"], "for the GEMM experiment; COTENANT_CUBLAS=/path/to/libcublas.so names one outside the loader's path"),
+        (
+            "CUPTI",
+            &["libcupti.so.13", "libcupti.so.12", "libcupti.so"],
+            "comes with the CUDA toolkit (cuda-cupti)",
+        ),
+        (
+            "NVRTC",
+            &["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"],
+            "comes with the CUDA toolkit; nothing here needs it yet",
+        ),
+        (
+            "cuBLAS",
+            &["libcublas.so.13", "libcublas.so.12", "libcublas.so"],
+            "for the GEMM experiment; COTENANT_CUBLAS=/path/to/libcublas.so names one outside the loader's path",
+        ),
     ];
     for (item, names, remedy) in libraries {
         match names.iter().find(|n| cotenant_gpu::library_loads(n)) {

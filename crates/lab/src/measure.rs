@@ -31,7 +31,7 @@ pub struct Measured {
     pub warnings: Vec<WarningRecord>,
 }
 
-/// Runs one trial to its end. Every repeat goes to `sink` as it ends; an error of `sink` ends the trial.
+/// Runs a trial of one set-up to its end. Every repeat goes to `sink` as it ends; an error of `sink` ends the trial.
 ///
 /// # Errors
 /// As the session's phases; [`TrialError::Failed`] where a phase left no times or `sink` failed.
@@ -41,46 +41,131 @@ pub fn run_trial(
     layout: &Layout,
     stopping: &Stopping,
     attempt: u32,
-    sink: &mut dyn FnMut(RepeatRecord) -> Result<(), TrialError>,
+    sink: Sink<'_>,
 ) -> Result<Measured, TrialError> {
-    let begun = Instant::now();
-    let iterations = calibrate(session, trial)?;
-    let phases = phases(trial, layout);
-    for _ in 0..stopping.warmup {
-        for &p in &phases {
-            session.run(p)?;
+    let mut m = Measuring::new(trial, layout, stopping, attempt);
+    m.run_setup(session, sink)?;
+    Ok(m.finish())
+}
+
+/// Where repeats go as they end.
+pub type Sink<'a> = &'a mut dyn FnMut(RepeatRecord) -> Result<(), TrialError>;
+
+/// A trial under way, over one or several set-ups.
+pub struct Measuring<'a> {
+    trial: &'a TrialPlan,
+    layout: &'a Layout,
+    stopping: &'a Stopping,
+    attempt: u32,
+    phases: Vec<Phase>,
+    history: History,
+    iterations: Option<Vec<u64>>,
+    setup: u32,
+    repeat: u32,
+    stopped_by: &'static str,
+    warnings: Vec<WarningRecord>,
+}
+
+impl<'a> Measuring<'a> {
+    /// A trial of which nothing has run.
+    pub fn new(trial: &'a TrialPlan, layout: &'a Layout, stopping: &'a Stopping, attempt: u32) -> Self {
+        let phases = phases(trial, layout);
+        let history = History::new(phases.len());
+        let (iterations, warnings) = (None, Vec::new());
+        Measuring {
+            trial,
+            layout,
+            stopping,
+            attempt,
+            phases,
+            history,
+            iterations,
+            setup: 0,
+            repeat: 0,
+            stopped_by: "",
+            warnings,
         }
     }
-    let mut history = History::new(phases.len());
-    let budget = Duration::from_nanos(stopping.budget_ns.0);
-    let mut repeat = 0;
-    let stopped_by = loop {
-        let mut records = Vec::with_capacity(phases.len());
+
+    /// Runs the next set-up's share of the repeats in a session of its own. The first one calibrates.
+    ///
+    /// # Errors
+    /// As [`run_trial`].
+    pub fn run_setup(&mut self, session: &mut dyn Session, sink: Sink<'_>) -> Result<(), TrialError> {
+        let begun = Instant::now();
+        match &self.iterations {
+            None => self.iterations = Some(calibrate(session, self.trial)?),
+            Some(turns) => {
+                for (i, n) in turns.iter().enumerate() {
+                    session.set_iterations(i, *n)?;
+                }
+            }
+        }
+        for _ in 0..self.stopping.warmup {
+            for &p in &self.phases {
+                session.run(p)?;
+            }
+        }
+        let setups = self.stopping.setups.max(1);
+        let least = self.stopping.min_repeats.div_ceil(setups);
+        let most = self.stopping.max_repeats.div_ceil(setups);
+        let budget = Duration::from_nanos(self.stopping.budget_ns.0) / setups;
+        let mut mine = 0;
+        self.stopped_by = loop {
+            self.one_repeat(session, sink)?;
+            mine += 1;
+            if mine >= least && self.history.precise(self.stopping.precision) {
+                break "precision";
+            }
+            if mine >= most {
+                break "max-repeats";
+            }
+            if begun.elapsed() > budget && mine >= least.min(3) {
+                break "budget";
+            }
+        };
+        if self.setup == 0 {
+            self.warnings.extend(grant_warnings(session, self.trial));
+        }
+        self.setup += 1;
+        Ok(())
+    }
+
+    fn one_repeat(&mut self, session: &mut dyn Session, sink: Sink<'_>) -> Result<(), TrialError> {
+        let n = self.phases.len();
+        let mut records = Vec::with_capacity(n);
         let mut marked = Vec::new();
-        for k in 0..phases.len() {
-            let which = (k + repeat as usize) % phases.len();
-            let run = session.run(phases[which])?;
-            let record = phase_record(phases[which], trial, &run)?;
-            marked.extend(history.note(which, &record));
+        for k in 0..n {
+            let which = (k + self.repeat as usize) % n;
+            let run = session.run(self.phases[which])?;
+            let record = phase_record(self.phases[which], self.trial, &run)?;
+            marked.extend(self.history.note(which, &record));
             records.push(record);
         }
         marked.sort_unstable();
         marked.dedup();
-        sink(RepeatRecord { format: FORMAT, trial: trial.id.clone(), attempt, repeat, phases: records, marked })?;
-        repeat += 1;
-        if repeat >= stopping.min_repeats && history.precise(stopping.precision) {
-            break "precision";
+        sink(RepeatRecord {
+            format: FORMAT,
+            trial: self.trial.id.clone(),
+            attempt: self.attempt,
+            repeat: self.repeat,
+            setup: self.setup,
+            phases: records,
+            marked,
+        })?;
+        self.repeat += 1;
+        Ok(())
+    }
+
+    /// What the finished trial says beside its repeats.
+    pub fn finish(mut self) -> Measured {
+        self.warnings.extend(self.history.warnings(self.trial, self.layout, self.stopping, self.stopped_by));
+        Measured {
+            iterations: self.iterations.unwrap_or_default(),
+            stopped_by: self.stopped_by,
+            warnings: self.warnings,
         }
-        if repeat >= stopping.max_repeats {
-            break "max-repeats";
-        }
-        if begun.elapsed() > budget && repeat >= 3 {
-            break "budget";
-        }
-    };
-    let mut warnings = history.warnings(trial, layout, stopping, stopped_by);
-    warnings.extend(grant_warnings(session, trial));
-    Ok(Measured { iterations, stopped_by, warnings })
+    }
 }
 
 /// The phases of one repeat.
@@ -116,8 +201,9 @@ fn calibrate(session: &mut dyn Session, trial: &TrialPlan) -> Result<Vec<u64>, T
         for step in 0..12 {
             session.set_iterations(i, n as u64)?;
             let run = session.run(Phase::Solo(i))?;
-            let (time, _) = overlap::launch_time(Protocol::Fixed, &run.tenants, 0)
-                .ok_or_else(|| TrialError::Failed(format!("tenant {} left no time while calibrating", t.name)))?;
+            let (time, _) = overlap::launch_time(Protocol::Fixed, &run.tenants, 0).ok_or_else(|| {
+                TrialError::Failed(format!("tenant {} left no time while calibrating", t.name))
+            })?;
             let wanted = (n * target / time.max(1.0)).clamp(1.0, MAX_ITERATIONS);
             let close = (time / target - 1.0).abs() < 0.02;
             let floor = time >= target && n <= 1.0;
@@ -151,8 +237,11 @@ fn phase_record(phase: Phase, trial: &TrialPlan, run: &PhaseRun) -> Result<Phase
     for (i, t) in run.tenants.iter().enumerate() {
         let plan = &trial.tenants[t.tenant];
         let (start, end) = overlap::extent(&t.spans).ok_or_else(|| lost(&plan.name))?;
-        let timed =
-            if apart { overlap::launch_time(Protocol::Fixed, std::slice::from_ref(t), 0) } else { overlap::launch_time(trial.protocol, &run.tenants, i) };
+        let timed = if apart {
+            overlap::launch_time(Protocol::Fixed, std::slice::from_ref(t), 0)
+        } else {
+            overlap::launch_time(trial.protocol, &run.tenants, i)
+        };
         let (time_ns, counted) = timed.ok_or_else(|| lost(&plan.name))?;
         last = last.max(end);
         sum += end - start;
@@ -263,7 +352,8 @@ impl History {
         if layout.time_sliced {
             warn(
                 "time-sliced",
-                "processes without MPS take turns; their spans overlap on the clock but not on the GPU".into(),
+                "processes without MPS take turns; their spans overlap on the clock but not on the GPU"
+                    .into(),
                 "read the slowdown as the cost of turns, not of shared resources",
             );
         } else if overlap < MIN_OVERLAP && layout.shared_phase && trial.tenants.len() > 1 {

@@ -1,11 +1,12 @@
 //! One run: every trial of an experiment on a backend, into a run folder, surviving failures and interruption.
 
 use crate::backend::{Backend, TELEMETRY_HEADER, TrialError};
-use crate::{measure, provenance, sharing};
+use crate::measure::Measuring;
+use crate::{provenance, sharing};
 use cotenant_spec::plan::{Plan, Protocol, TrialPlan};
 use cotenant_store::format::{
-    FORMAT, FigureRecord, Manifest, OutcomeRecord, ReferenceRecord, RepeatRecord, StoppingRecord, TenantRecord,
-    TrialRecord, WarningRecord,
+    FORMAT, FigureRecord, Manifest, OutcomeRecord, ReferenceRecord, RepeatRecord, StoppingRecord,
+    TenantRecord, TrialRecord, WarningRecord,
 };
 use cotenant_store::{RunFolder, StoreError};
 
@@ -75,6 +76,7 @@ pub fn manifest(
             precision: plan.stopping.precision,
             budget_ns: plan.stopping.budget_ns,
             warmup: plan.stopping.warmup,
+            setups: plan.stopping.setups,
         },
         provenance: provenance::gather(plan.seed, git_revision),
         spec_text: spec_text.to_owned(),
@@ -169,18 +171,21 @@ fn one(
     let layout = sharing::mode(&trial.sharing).layout(trial);
     let mut store_failure: Option<StoreError> = None;
     let mut grants = Vec::new();
-    let measured = backend.open(trial).and_then(|mut session| {
+    let mut measuring = Measuring::new(trial, &layout, &plan.stopping, attempt);
+    let mut sink = |r: RepeatRecord| {
+        observer.repeat_done(trial, &r, plan.stopping.max_repeats);
+        folder.append_repeat(&r).map_err(|e| {
+            let words = e.to_string();
+            store_failure = Some(e);
+            TrialError::Failed(words)
+        })
+    };
+    let ran = (0..plan.stopping.setups.max(1)).try_for_each(|setup| {
+        let mut session = backend.open(trial, setup)?;
         grants = session.grants();
-        let mut sink = |r: RepeatRecord| {
-            observer.repeat_done(trial, &r, plan.stopping.max_repeats);
-            folder.append_repeat(&r).map_err(|e| {
-                let words = e.to_string();
-                store_failure = Some(e);
-                TrialError::Failed(words)
-            })
-        };
-        measure::run_trial(&mut *session, trial, &layout, &plan.stopping, attempt, &mut sink)
+        measuring.run_setup(&mut *session, &mut sink)
     });
+    let measured = ran.map(|()| measuring.finish());
     if let Some(e) = store_failure {
         return Err(e);
     }

@@ -128,8 +128,10 @@ impl SharingMode for Processes {
         "processes"
     }
     fn layout(&self, trial: &TrialPlan) -> Layout {
-        let processes =
-            all(trial).into_iter().map(|t| ProcessPlan { tenants: vec![t], ..ProcessPlan::default() }).collect();
+        let processes = all(trial)
+            .into_iter()
+            .map(|t| ProcessPlan { tenants: vec![t], ..ProcessPlan::default() })
+            .collect();
         Layout { processes, shared_phase: true, time_sliced: true }
     }
 }
@@ -157,7 +159,14 @@ impl SharingMode for Mps<'_> {
                         format!("0={}M", limit.0.div_ceil(1 << 20)),
                     ));
                 }
-                ProcessPlan { tenants: vec![t], mps: true, env, percentage, client_priority, ..ProcessPlan::default() }
+                ProcessPlan {
+                    tenants: vec![t],
+                    mps: true,
+                    env,
+                    percentage,
+                    client_priority,
+                    ..ProcessPlan::default()
+                }
             })
             .collect();
         with_baseline(Layout { processes, shared_phase: true, time_sliced: false }, trial, true)

@@ -87,7 +87,7 @@ impl Backend for SimBackend {
         self.seed = seed;
     }
 
-    fn open<'s>(&'s mut self, trial: &TrialPlan) -> Result<Box<dyn Session + 's>, TrialError> {
+    fn open<'s>(&'s mut self, trial: &TrialPlan, setup: u32) -> Result<Box<dyn Session + 's>, TrialError> {
         if let Some(why) = trial.unmet(&self.sizes) {
             return Err(TrialError::Unavailable(why));
         }
@@ -97,7 +97,9 @@ impl Backend for SimBackend {
         let layout = sharing::mode(&trial.sharing).layout(trial);
         let places = places(&self.card, trial, &layout)?;
         // A trial's noise must not depend on which trials ran before it, or `--only` would change numbers.
-        self.phases = trial.id.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        let name = trial.id.bytes().chain(setup.to_le_bytes());
+        self.phases =
+            name.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         Ok(Box::new(SimSession {
             backend: self,
             tenants: trial.tenants.clone(),
@@ -185,7 +187,9 @@ impl SimSession<'_> {
             Launch::CopyToDevice => {
                 (Work::Copy { direction: Direction::ToDevice, bytes: r.bytes.0, count: n }, 1)
             }
-            Launch::CopyToHost => (Work::Copy { direction: Direction::ToHost, bytes: r.bytes.0, count: n }, 1),
+            Launch::CopyToHost => {
+                (Work::Copy { direction: Direction::ToHost, bytes: r.bytes.0, count: n }, 1)
+            }
         };
         let requests = plan.request > 1 || plan.gap.0 > 0;
         Stream {

@@ -44,8 +44,11 @@ impl Telemetry {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let first = log.partition_point(|(t, _)| *t < from);
         let last = log.partition_point(|(t, _)| *t <= to);
-        let readings: Vec<&Reading> =
-            if first < last { log[first..last].iter().map(|(_, r)| r).collect() } else { log.last().map(|(_, r)| r).into_iter().collect() };
+        let readings: Vec<&Reading> = if first < last {
+            log[first..last].iter().map(|(_, r)| r).collect()
+        } else {
+            log.last().map(|(_, r)| r).into_iter().collect()
+        };
         (!readings.is_empty()).then(|| state(&readings))
     }
 
@@ -110,7 +113,8 @@ mod tests {
 
     #[test]
     fn states_average_what_was_told_and_unite_the_reasons() {
-        let a = Reading { sm_clock_mhz: Some(1900), throttle: vec!["software power cap"], ..Reading::default() };
+        let a =
+            Reading { sm_clock_mhz: Some(1900), throttle: vec!["software power cap"], ..Reading::default() };
         let b = Reading { sm_clock_mhz: Some(1800), power_w: Some(400.0), ..Reading::default() };
         let s = state(&[&a, &b]);
         assert_eq!(s.sm_clock_mhz, Some(1850.0));

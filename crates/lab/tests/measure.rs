@@ -126,7 +126,14 @@ fn trial(n: usize, work: Work) -> TrialPlan {
 }
 
 fn stopping(min: u32, max: u32) -> Stopping {
-    Stopping { min_repeats: min, max_repeats: max, precision: 0.01, budget_ns: Nanos::from_secs(60.0), warmup: 1 }
+    Stopping {
+        min_repeats: min,
+        max_repeats: max,
+        precision: 0.01,
+        budget_ns: Nanos::from_secs(60.0),
+        warmup: 1,
+        setups: 1,
+    }
 }
 
 fn measure(

@@ -276,6 +276,8 @@ pub struct SharingFacts {
     pub switch_ns: Option<f64>,
     /// `CUDA_MPS_ACTIVE_THREAD_PERCENTAGE` → SMs that the client sees.
     pub mps_percentage_sms: Vec<(f64, u32)>,
+    /// SMs that two MPS clients at 50 % each have in common.
+    pub mps_half_common_sms: Option<u32>,
     /// Green context: SMs asked → SMs given.
     pub green_asked_given: Vec<(u32, u32)>,
     /// Stream priorities and MPS client priorities decide at each block that is placed.

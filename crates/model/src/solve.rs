@@ -34,6 +34,8 @@ pub struct Resident<'a> {
     pub warps: u32,
     /// Shared memory of each block, bytes (it shrinks L1).
     pub shared_bytes: u64,
+    /// Turns that each block makes over its data: the first of them misses L1 whatever fits.
+    pub turns: u64,
 }
 
 /// What limits a kernel's speed.
@@ -273,6 +275,11 @@ fn service(m: &Machine, d: &Demand) -> [f64; STATIONS] {
     amount
 }
 
+/// Share of accesses that are a block's first to their line.
+fn first_turn(r: &Resident<'_>) -> f64 {
+    1.0 / r.turns.max(1) as f64
+}
+
 /// Misses of all parts, which of them are always ready, and the service of the port to L2.
 ///
 /// The access rates that decide who keeps its lines are those of each kernel alone.
@@ -289,7 +296,7 @@ fn set_misses(m: &Machine, residents: &[Resident<'_>], parts: &mut [Part]) {
         } else {
             0.0
         };
-        p.m1 = if d.caches_in_l1 { m.l1_alone.at(l1_footprint) } else { 1.0 };
+        p.m1 = if d.caches_in_l1 { m.l1_alone.at(l1_footprint).max(first_turn(r)) } else { 1.0 };
         let on_gpu: u64 = residents
             .iter()
             .filter(|o| o.kernel == r.kernel)
@@ -332,7 +339,7 @@ fn set_misses(m: &Machine, residents: &[Resident<'_>], parts: &mut [Part]) {
             let list: Vec<Tenant> = same.iter().map(|&j| l1_tenants[j]).collect();
             capacity::misses(&list, &m.l1_alone, &m.l1_shared, &mut miss);
             if let Some(k) = same.iter().position(|&j| j == i) {
-                parts[i].m1 = miss[k];
+                parts[i].m1 = miss[k].max(first_turn(&residents[i]));
             }
         }
     }

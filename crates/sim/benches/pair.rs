@@ -89,6 +89,7 @@ fn solve_two_copies(bencher: divan::Bencher<'_, '_>) {
         blocks: 1,
         warps: 32,
         shared_bytes: 0,
+        turns: 1_000_000,
     };
     bencher.bench_local(|| solve(&m, &[one(divan::black_box(&a), 0), one(divan::black_box(&b), 1)]));
 }

@@ -104,6 +104,7 @@ fn solved(m: &Machine, kernels: &[KernelLoad], classes: &[Class]) -> Vec<f64> {
                 blocks: n,
                 warps: load.shape.warps(),
                 shared_bytes: load.shape.shared_bytes.0,
+                turns: load.iterations,
             });
         }
     }

@@ -194,6 +194,9 @@ pub struct Stopping {
     pub budget_ns: Nanos,
     /// Unrecorded repeats first.
     pub warmup: u32,
+    /// Independent set-ups that the repeats are spread over, each with memory at other addresses: what depends
+    /// on where an array lies shows as spread and not as a false exact number.
+    pub setups: u32,
 }
 
 /// How an experiment's figure looks.

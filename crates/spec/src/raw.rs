@@ -83,6 +83,7 @@ pub(crate) struct Measure {
     pub budget: Option<At<Expr>>,
     /// Unrecorded repeats before the first; default 2.
     pub warmup: Option<At<u32>>,
+    pub setups: Option<At<u32>>,
 }
 
 /// A workload. Within a trial every field may be replaced: `{ use = "mul", as = "mul2", threads = 256 }`.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// Keys of each table, in the order of the reference manual. A test holds them against the schema.
 pub(crate) const SPEC_KEYS: &[&str] =
     &["format", "name", "title", "section", "summary", "seed", "measure", "tenants", "trial", "figure"];
-pub(crate) const MEASURE_KEYS: &[&str] = &["repeats", "precision", "budget", "warmup"];
+pub(crate) const MEASURE_KEYS: &[&str] = &["repeats", "precision", "budget", "warmup", "setups"];
 pub(crate) const TENANT_KEYS: &[&str] =
     &["kernel", "blocks", "threads", "params", "iterations", "duration", "launches", "gap", "request", "carveout"];
 pub(crate) const USE_KEYS: &[&str] = &[
@@ -301,6 +301,7 @@ impl Read for Measure {
             precision: t.optional("precision", cx)?,
             budget: t.optional("budget", cx)?,
             warmup: t.optional("warmup", cx)?,
+            setups: t.optional("setups", cx)?,
         })
     }
 }

@@ -151,6 +151,7 @@ fn stopping(cx: Cx<'_>) -> Checked<Stopping> {
         precision: 0.01,
         budget_ns: Nanos(20_000_000_000),
         warmup: 2,
+        setups: 1,
     };
     let Some(m) = &cx.file.measure else { return Ok(s) };
     if let Some(repeats) = &m.repeats {
@@ -180,6 +181,13 @@ fn stopping(cx: Cx<'_>) -> Checked<Stopping> {
             return Err(Issue::new(ErrorKind::Impossible, w.span, "measure.warmup", message));
         }
         s.warmup = w.value;
+    }
+    if let Some(n) = &m.setups {
+        if !(1..=100).contains(&n.value) {
+            let message = format!("`measure.setups` is {}, but must be 1 to 100", n.value);
+            return Err(Issue::new(ErrorKind::Impossible, n.span, "measure.setups", message));
+        }
+        s.setups = n.value;
     }
     Ok(s)
 }

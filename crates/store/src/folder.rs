@@ -110,13 +110,19 @@ impl RunFolder {
         Self::open_files(path, Vec::new(), &[])
     }
 
-    /// Opens an existing folder to continue it: torn last lines are cut off.
+    /// Opens an existing folder to continue it: torn last lines are cut off, and a trial that is said to be done but
+    /// has lost repeats (a disk that dropped what it had confirmed) counts as not ended, so that it runs again.
     ///
     /// # Errors
     /// As [`load`].
     pub fn resume(path: &Path) -> Result<(RunFolder, Run), StoreError> {
         let run = load(path)?;
-        let f = Self::open_files(path.to_owned(), run.outcomes.clone(), &run.repeats)?;
+        let whole = run.outcomes.iter().filter(|o| has_its_repeats(o, &run)).cloned().collect();
+        let mut f = Self::open_files(path.to_owned(), whole, &run.repeats)?;
+        for o in &run.outcomes {
+            let a = f.attempts.entry(o.trial.clone()).or_insert(0);
+            *a = o.attempt.max(*a);
+        }
         Ok((f, run))
     }
 
@@ -189,6 +195,25 @@ impl RunFolder {
         let text = rows.join("\n") + "\n";
         self.telemetry.write_all(text.as_bytes()).map_err(io_error("write", &self.path.join("telemetry.csv")))
     }
+}
+
+/// Whether the repeats behind an outcome are there: none missing between the first and the last, and as many of the
+/// last set-up as the rule that ended it asks for at least.
+fn has_its_repeats(o: &OutcomeRecord, run: &Run) -> bool {
+    if o.status != "done" {
+        return true;
+    }
+    let rule = &run.manifest.stopping;
+    let setups = rule.setups.max(1);
+    let least = match o.stopped_by.as_deref() {
+        Some("max-repeats") => rule.max_repeats.div_ceil(setups),
+        Some("precision") => rule.min_repeats.div_ceil(setups),
+        _ => 1,
+    };
+    let of_attempt = || run.repeats.iter().filter(|r| r.trial == o.trial && r.attempt == o.attempt);
+    let next = of_attempt().map(|r| r.repeat + 1).max().unwrap_or(0);
+    let last = of_attempt().filter(|r| r.setup + 1 == setups).count() as u32;
+    of_attempt().count() as u32 >= next && last >= least.max(1)
 }
 
 /// A run as it stands in its folder.

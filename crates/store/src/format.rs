@@ -173,6 +173,13 @@ pub struct StoppingRecord {
     pub budget_ns: Nanos,
     /// Warm-up repeats.
     pub warmup: u32,
+    /// Independent set-ups that the repeats are spread over.
+    #[serde(default = "one")]
+    pub setups: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// `repeats.jsonl`: one line per repeat, appended and flushed to disk as it ends. A torn last line is not a
@@ -187,6 +194,9 @@ pub struct RepeatRecord {
     pub attempt: u32,
     /// Repeat, from 0.
     pub repeat: u32,
+    /// Set-up it ran in, from 0: each has its memory at other addresses.
+    #[serde(default)]
+    pub setup: u32,
     /// Phases in the order they ran.
     pub phases: Vec<PhaseRecord>,
     /// The repeat saw a clock drop or a throttle reason (which, in words); it stays in the statistics unless

@@ -39,6 +39,7 @@ fn manifest(name: &str) -> Manifest {
             precision: 0.01,
             budget_ns: Nanos(1),
             warmup: 0,
+            setups: 1,
         },
         provenance: Provenance {
             version: "0".into(),
@@ -55,7 +56,7 @@ fn manifest(name: &str) -> Manifest {
 }
 
 fn repeat(trial: &str, attempt: u32, n: u32) -> RepeatRecord {
-    RepeatRecord { format: FORMAT, trial: trial.into(), attempt, repeat: n, phases: Vec::new(), marked: Vec::new() }
+    RepeatRecord { format: FORMAT, trial: trial.into(), attempt, repeat: n, setup: 0, phases: Vec::new(), marked: Vec::new() }
 }
 
 fn outcome(trial: &str) -> OutcomeRecord {

@@ -8,9 +8,20 @@ use std::path::Path;
 /// Prints a completion script.
 pub fn completions(shell: clap_complete::Shell) -> Result<Code, Failure> {
     let mut out = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "cotenant", &mut out);
+    clap_complete::generate(shell, &mut shown(), "cotenant", &mut out);
     super::print_text(&String::from_utf8_lossy(&out));
     Ok(Code::Ok)
+}
+
+/// The command line without its hidden verbs, which some generators would offer.
+fn shown() -> clap::Command {
+    let all = Cli::command();
+    let verbs: Vec<_> = all.get_subcommands().filter(|v| !v.is_hide_set()).cloned().collect();
+    clap::Command::new("cotenant")
+        .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
+        .subcommand_required(true)
+        .subcommands(verbs)
 }
 
 /// Writes one man page per verb.

@@ -84,8 +84,13 @@ fn finish(
     let result = run_trials(plan, backend, folder, &mut observer);
     observer.bar.finish_and_clear();
     // Whatever happened, what was measured is summarised and shown.
-    let data = read(folder.path())?;
-    let page = derive(folder.path(), &data)?;
+    let shown = read(folder.path()).and_then(|data| Ok((derive(folder.path(), &data)?, data)));
+    let ((page, data), result) = match (shown, result) {
+        // A disk that took no repeat takes no summary either: the first refusal is the one to tell.
+        (Err(_), Err(RunError::Store(e))) => return Err(e.into()),
+        (Err(e), _) => return Err(e),
+        (Ok(s), r) => (s, r),
+    };
     if a.json {
         super::print_json(&data.summary)?;
     } else {

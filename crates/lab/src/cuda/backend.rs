@@ -78,10 +78,8 @@ impl CudaBackend {
             card: None,
         };
         let telemetry = monitor.zip(nvml_index).map(|(m, i)| Telemetry::start(m, i));
-        let meeting = Meeting::create().map_err(|source| cotenant_gpu::Error::Io {
-            path: "shared memory".into(),
-            source,
-        })?;
+        let meeting = Meeting::create()
+            .map_err(|source| cotenant_gpu::Error::Io { path: "shared memory".into(), source })?;
         Ok(CudaBackend {
             sizes: sizes(&info),
             shared_per_sm: info.shared_per_sm,
@@ -100,7 +98,9 @@ impl CudaBackend {
     fn mps_env(&mut self) -> Result<Vec<(String, String)>, TrialError> {
         if self.options.join_mps {
             let dir = cotenant_gpu::mps::running_daemon().ok_or_else(|| {
-                TrialError::Unavailable("--join-mps was given and no MPS daemon answers in this environment".into())
+                TrialError::Unavailable(
+                    "--join-mps was given and no MPS daemon answers in this environment".into(),
+                )
             })?;
             return Ok(vec![(PIPE_ENV.into(), dir.to_string_lossy().into_owned())]);
         }
@@ -127,7 +127,11 @@ impl CudaBackend {
     }
 
     /// Takes a worker with this environment from the last trial, or starts one.
-    fn worker_for(&mut self, env: &[(String, String)], spare: &mut Vec<Worker>) -> Result<Worker, TrialError> {
+    fn worker_for(
+        &mut self,
+        env: &[(String, String)],
+        spare: &mut Vec<Worker>,
+    ) -> Result<Worker, TrialError> {
         let key = format!("{env:?}");
         match spare.iter().position(|w| w.key == key) {
             Some(i) => Ok(spare.swap_remove(i)),
@@ -149,20 +153,17 @@ impl CudaBackend {
         Ok(()) // `spare` ends the workers that this trial has no use for
     }
 
-    fn open_session(&mut self, trial: &TrialPlan) -> Result<CudaSession<'_>, TrialError> {
+    fn open_session(&mut self, trial: &TrialPlan, setup: u32) -> Result<CudaSession<'_>, TrialError> {
         if let Some(why) = trial.unmet(&self.sizes) {
             return Err(TrialError::Unavailable(why));
         }
         check_mig(&trial.sharing)?;
         let layout = sharing::mode(&trial.sharing).layout(trial);
-        let opened = self.start_workers(&layout).and_then(|()| self.set_up(trial, &layout));
+        let opened = self.start_workers(&layout).and_then(|()| self.set_up(trial, &layout, setup));
         match opened {
-            Ok(grants) => Ok(CudaSession {
-                backend: self,
-                layout,
-                grants,
-                steady: trial.protocol == Protocol::Steady,
-            }),
+            Ok(grants) => {
+                Ok(CudaSession { backend: self, layout, grants, steady: trial.protocol == Protocol::Steady })
+            }
             Err(e) => {
                 self.workers.clear(); // whatever state they are in, the next trial starts afresh
                 Err(e)
@@ -170,7 +171,7 @@ impl CudaBackend {
         }
     }
 
-    fn set_up(&mut self, trial: &TrialPlan, layout: &Layout) -> Result<Vec<Grant>, TrialError> {
+    fn set_up(&mut self, trial: &TrialPlan, layout: &Layout, setup: u32) -> Result<Vec<Grant>, TrialError> {
         for (w, p) in self.workers.iter_mut().zip(&layout.processes) {
             let tenants = p.tenants.iter().enumerate().map(|(k, &t)| {
                 let plan = &trial.tenants[t];
@@ -189,7 +190,7 @@ impl CudaBackend {
             });
             let device = if p.mig.is_some() { 0 } else { self.options.index };
             let green_sms = p.green_sms.clone();
-            w.send(&Command::Setup { device, tenants: tenants.collect(), green_sms })?;
+            w.send(&Command::Setup { device, tenants: tenants.collect(), green_sms, setup })?;
         }
         let mut grants: Vec<Option<Grant>> = vec![None; trial.tenants.len()];
         for (w, p) in self.workers.iter_mut().zip(&layout.processes) {
@@ -216,8 +217,7 @@ impl CudaBackend {
 /// Percent of the largest carve-out, as the driver takes it (rounded down, since the driver rounds up to the next
 /// size it has); none where the driver chooses.
 fn carveout_percent(carveout: Bytes, shared_per_sm: Bytes) -> Option<i32> {
-    (carveout.0 > 0 && shared_per_sm.0 > 0)
-        .then(|| (carveout.0 * 100 / shared_per_sm.0).clamp(1, 100) as i32)
+    (carveout.0 > 0 && shared_per_sm.0 > 0).then(|| (carveout.0 * 100 / shared_per_sm.0).clamp(1, 100) as i32)
 }
 
 fn check_mig(sharing: &Sharing) -> Result<(), TrialError> {
@@ -267,14 +267,14 @@ impl Backend for CudaBackend {
         false
     }
 
-    fn open<'s>(&'s mut self, trial: &TrialPlan) -> Result<Box<dyn Session + 's>, TrialError> {
-        Ok(Box::new(self.open_session(trial)?))
+    fn open<'s>(&'s mut self, trial: &TrialPlan, setup: u32) -> Result<Box<dyn Session + 's>, TrialError> {
+        Ok(Box::new(self.open_session(trial, setup)?))
     }
 
     fn traced(&mut self, trial: &TrialPlan, iterations: &[u64]) -> Result<TracedRun, TrialError> {
         self.options.trace = true;
         let result = (|| {
-            let mut s = self.open_session(trial)?;
+            let mut s = self.open_session(trial, 0)?;
             for (i, n) in iterations.iter().enumerate() {
                 s.set_iterations(i, *n)?;
             }
@@ -314,9 +314,12 @@ impl CudaSession<'_> {
     /// The process, and the place in it, where a tenant does its solo phase (`solo`) or its shared one.
     fn place(&self, tenant: usize, solo: bool) -> Option<(usize, usize)> {
         let find = |baseline: bool| {
-            self.layout.processes.iter().enumerate().filter(|(_, p)| p.baseline == baseline).find_map(|(w, p)| {
-                p.tenants.iter().position(|&t| t == tenant).map(|k| (w, k))
-            })
+            self.layout
+                .processes
+                .iter()
+                .enumerate()
+                .filter(|(_, p)| p.baseline == baseline)
+                .find_map(|(w, p)| p.tenants.iter().position(|&t| t == tenant).map(|k| (w, k)))
         };
         if solo { find(true).or_else(|| find(false)) } else { find(false) }
     }
@@ -328,7 +331,8 @@ impl CudaSession<'_> {
         b.meeting.reset();
         let mut asked = Vec::new();
         for w in 0..b.workers.len() {
-            let local: Vec<usize> = places.iter().filter(|(_, (pw, _))| *pw == w).map(|(_, (_, k))| *k).collect();
+            let local: Vec<usize> =
+                places.iter().filter(|(_, (pw, _))| *pw == w).map(|(_, (_, k))| *k).collect();
             if !local.is_empty() {
                 let steady = self.steady && !solo;
                 b.workers[w].send(&Command::Run { who: local, participants, sequential: false, steady })?;
@@ -346,7 +350,9 @@ impl CudaSession<'_> {
                     };
                     out.extend(done.into_iter().filter_map(to_trial));
                 }
-                Ok(_) => failure = failure.or(Some(TrialError::Failed("a worker answered out of turn".into()))),
+                Ok(_) => {
+                    failure = failure.or(Some(TrialError::Failed("a worker answered out of turn".into())))
+                }
                 Err(e) => {
                     // One tenant is gone: nobody else may wait for it.
                     b.meeting.abort();
@@ -410,7 +416,12 @@ impl Session for CudaSession<'_> {
         let state = self.backend.telemetry.as_ref().and_then(|t| t.between(begun, Instant::now()));
         let mut tenants: Vec<TenantRun> = done
             .into_iter()
-            .map(|d| TenantRun { tenant: d.tenant, spans: d.spans, requests: d.requests, clocks_mhz: d.clocks_mhz })
+            .map(|d| TenantRun {
+                tenant: d.tenant,
+                spans: d.spans,
+                requests: d.requests,
+                clocks_mhz: d.clocks_mhz,
+            })
             .collect();
         tenants.sort_by_key(|t| t.tenant);
         Ok(PhaseRun { tenants, state })

@@ -37,8 +37,7 @@ pub fn launch_once(
     };
     let mut tenant = Tenant::new(&setup, Home::Primary(context), &mut Images::default(), index)?;
     tenant.set_iterations(iterations);
-    let meeting =
-        Meeting::create().map_err(|source| Error::Io { path: "shared memory".into(), source })?;
+    let meeting = Meeting::create().map_err(|source| Error::Io { path: "shared memory".into(), source })?;
     meeting.reset();
     let requests = tenant.run(&meeting, 1, false)?;
     let done = tenant.collect(0, requests)?;
@@ -64,7 +63,8 @@ pub fn launch_costs(index: u32) -> Result<LaunchCosts> {
     let image = Image::load(cotenant_kernels::ptx(resolved.module))?;
     let kernel = image.kernel(&resolved.entry, Bytes(0), index)?;
     let stamps = DeviceBuffer::filled(Bytes((BATCH * 48) as u64), 0xff)?;
-    let args = |i: usize| Args { stamp: stamps.address() + (i * 48) as u64, iterations: 1, ..Args::default() };
+    let args =
+        |i: usize| Args { stamp: stamps.address() + (i * 48) as u64, iterations: 1, ..Args::default() };
     let timed = |wait: bool, work: &dyn Fn() -> Result<()>| -> Result<f64> {
         let mut each = Vec::with_capacity(BATCHES);
         for _ in 0..=BATCHES {
@@ -80,7 +80,8 @@ pub fn launch_costs(index: u32) -> Result<LaunchCosts> {
     };
     let plain_ns = timed(false, &|| (0..BATCH).try_for_each(|i| kernel.launch(&stream, 1, 32, args(i))))?;
     let ex_ns = timed(false, &|| (0..BATCH).try_for_each(|i| kernel.launch_ex(&stream, 1, 32, args(i))))?;
-    let graph = Graph::capture(&stream, || (0..BATCH).try_for_each(|i| kernel.launch(&stream, 1, 32, args(i))))?;
+    let graph =
+        Graph::capture(&stream, || (0..BATCH).try_for_each(|i| kernel.launch(&stream, 1, 32, args(i))))?;
     let graph_ns = timed(true, &|| graph.launch(&stream))?;
     // Gaps on the device: only a graph queues kernels faster than they run, so only there the host is out.
     stream.fill(&stamps, 0, (BATCH * 48) as u64, 0xff)?;

@@ -30,7 +30,8 @@ pub struct Worker {
 impl Worker {
     /// Starts the binary's hidden verb with an environment of its own.
     pub fn start(env: &[(String, String)], meeting: &Meeting, key: String) -> Result<Worker, TrialError> {
-        let fail = |what: &str, e: std::io::Error| TrialError::Failed(format!("{what} a worker process: {e}"));
+        let fail =
+            |what: &str, e: std::io::Error| TrialError::Failed(format!("{what} a worker process: {e}"));
         let exe = match std::env::var_os("COTENANT_WORKER_EXE") {
             Some(p) => p.into(),
             None => std::env::current_exe().map_err(|e| fail("find the program for", e))?,
@@ -42,7 +43,11 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for name in ["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "CUDA_MPS_CLIENT_PRIORITY", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] {
+        for name in [
+            "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
+            "CUDA_MPS_CLIENT_PRIORITY",
+            "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
+        ] {
             cmd.env_remove(name);
         }
         cmd.envs(env.iter().cloned());
@@ -78,15 +83,11 @@ impl Worker {
         Ok(Worker { child, stdin, replies, stderr, key })
     }
 
-    /// Process id, for tests that kill it.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends a command; the answer is fetched with [`Worker::answer`].
     pub fn send(&mut self, command: &Command) -> Result<(), TrialError> {
         let line = serde_json::to_string(command).map_err(|e| TrialError::Failed(e.to_string()))?;
-        let sent = self.stdin.as_mut().is_some_and(|s| writeln!(s, "{line}").and_then(|()| s.flush()).is_ok());
+        let sent =
+            self.stdin.as_mut().is_some_and(|s| writeln!(s, "{line}").and_then(|()| s.flush()).is_ok());
         if sent { Ok(()) } else { Err(self.death()) }
     }
 
@@ -97,7 +98,9 @@ impl Worker {
             match self.replies.recv_timeout(Duration::from_millis(50)) {
                 Ok(Ok(line)) => {
                     return match serde_json::from_str(&line) {
-                        Ok(Reply::Error { message, unavailable: true }) => Err(TrialError::Unavailable(message)),
+                        Ok(Reply::Error { message, unavailable: true }) => {
+                            Err(TrialError::Unavailable(message))
+                        }
                         Ok(Reply::Error { message, unavailable: false }) => Err(TrialError::Failed(message)),
                         Ok(r) => Ok(r),
                         Err(e) => Err(TrialError::Failed(format!("a worker spoke nonsense ({e}): {line}"))),

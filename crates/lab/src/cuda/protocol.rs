@@ -44,6 +44,8 @@ pub enum Command {
         tenants: Vec<TenantSetup>,
         /// SMs of each tenant's green context; empty: the primary context for all.
         green_sms: Vec<u32>,
+        /// Number of the set-up: each puts the tenants' memory at other addresses.
+        setup: u32,
     },
     /// Turns of the loop per launch.
     Iterations {

@@ -97,7 +97,8 @@ impl Tenant {
     /// # Errors
     /// Out of memory, a kernel this GPU cannot run, or an absent library.
     pub fn new(setup: &TenantSetup, home: Home, images: &mut Images, index: u32) -> Result<Tenant> {
-        let text = |e: &dyn std::fmt::Display| Error::Tenant { kernel: setup.kernel.clone(), reason: e.to_string() };
+        let text =
+            |e: &dyn std::fmt::Display| Error::Tenant { kernel: setup.kernel.clone(), reason: e.to_string() };
         let resolved = cotenant_kernels::resolve(&setup.kernel, setup.blocks, setup.threads, &setup.params)
             .map_err(|e| text(&e))?;
         home.make_current()?;
@@ -133,7 +134,8 @@ impl Tenant {
         } else if pinned.is_some() {
             a_size = resolved.bytes;
         }
-        let c = if resolved.launch == Launch::Gemm { Some(DeviceBuffer::filled(a_size, 0x3c)?) } else { None };
+        let c =
+            if resolved.launch == Launch::Gemm { Some(DeviceBuffer::filled(a_size, 0x3c)?) } else { None };
         let trace = if setup.trace {
             Some(DeviceBuffer::filled(Bytes(u64::from(setup.blocks) * 24), 0xff)?)
         } else {
@@ -204,7 +206,9 @@ impl Tenant {
         let stamp = self.stamps.address() + (slot * STAMP_WORDS * 8) as u64;
         let (blocks, threads) = (self.setup.blocks, self.setup.threads);
         match (self.resolved.launch, self.kernel) {
-            (Launch::Kernel, Some(k)) => k.launch(&self.stream, blocks, threads, self.args(stamp, self.iterations)),
+            (Launch::Kernel, Some(k)) => {
+                k.launch(&self.stream, blocks, threads, self.args(stamp, self.iterations))
+            }
             (Launch::EmptyLaunches, Some(k)) => {
                 let args = self.args(stamp, 1);
                 (0..self.iterations).try_for_each(|_| k.launch(&self.stream, blocks, threads, args))
@@ -274,7 +278,8 @@ impl Tenant {
             });
         }
         let by_request = self.setup.request > 1 || self.setup.gap_ns > 0;
-        let requests = if by_request { self.run_requests(meeting, participants, steady)? } else { Vec::new() };
+        let requests =
+            if by_request { self.run_requests(meeting, participants, steady)? } else { Vec::new() };
         if !by_request {
             if steady {
                 self.run_steady(meeting, participants)?;

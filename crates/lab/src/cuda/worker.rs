@@ -5,8 +5,9 @@
 
 use super::protocol::{Command, Meeting, Reply, TenantDone};
 use super::tenant::{Home, Images, Tenant};
-use cotenant_gpu::context::{Context, GreenContext};
+use cotenant_gpu::context::{Context, DeviceBuffer, GreenContext};
 use cotenant_gpu::{Error, Result};
+use cotenant_units::Bytes;
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 
@@ -16,7 +17,14 @@ use std::sync::Arc;
 /// Standard input or output fails; the meeting page is absent.
 pub fn serve(meeting_fd: i32) -> std::io::Result<()> {
     let meeting = Meeting::inherited(meeting_fd)?;
-    let mut worker = Worker { meeting, context: None, images: Images::default(), tenants: Vec::new(), sms: Vec::new() };
+    let mut worker = Worker {
+        meeting,
+        context: None,
+        images: Images::default(),
+        tenants: Vec::new(),
+        pads: Vec::new(),
+        sms: Vec::new(),
+    };
     let stdin = std::io::stdin().lock();
     let mut stdout = std::io::stdout().lock();
     for line in stdin.lines() {
@@ -32,7 +40,9 @@ pub fn serve(meeting_fd: i32) -> std::io::Result<()> {
                 unavailable: matches!(e, Error::MissingSymbol { .. } | Error::NoDriver)
                     || matches!(&e, Error::Library { name, .. } if name.contains("libcublas")),
             }),
-            Err(e) => Reply::Error { message: format!("a command was not understood: {e}"), unavailable: false },
+            Err(e) => {
+                Reply::Error { message: format!("a command was not understood: {e}"), unavailable: false }
+            }
         };
         send(&mut stdout, &reply)?;
     }
@@ -50,14 +60,22 @@ struct Worker {
     context: Option<(u32, Arc<Context>)>,
     images: Images,
     tenants: Vec<Tenant>,
+    pads: Vec<DeviceBuffer>,
     sms: Vec<u32>,
+}
+
+/// Memory that lies unused before a tenant's, so that each set-up finds its arrays at other addresses: 1 to 61
+/// pages of 2 MiB, none in the first set-up.
+fn pad(setup: u32, tenant: usize) -> Bytes {
+    Bytes::mib(if setup == 0 { 0 } else { 2 * (1 + u64::from(setup) * 17 % 61 + tenant as u64 * 7 % 13) })
 }
 
 impl Worker {
     fn handle(&mut self, command: Command) -> Result<Reply> {
         match command {
-            Command::Setup { device, tenants, green_sms } => {
+            Command::Setup { device, tenants, green_sms, setup } => {
                 self.tenants.clear();
+                self.pads.clear();
                 let context = match &self.context {
                     Some((d, c)) if *d == device => c.clone(),
                     _ => {
@@ -68,16 +86,20 @@ impl Worker {
                 };
                 context.make_current()?;
                 let visible = cotenant_gpu::driver::device_info(device)?.sms.0;
-                let greens =
-                    if green_sms.is_empty() { Vec::new() } else { GreenContext::split(&context, &green_sms)? };
+                let greens = if green_sms.is_empty() {
+                    Vec::new()
+                } else {
+                    GreenContext::split(&context, &green_sms)?
+                };
                 self.sms.clear();
-                for (i, setup) in tenants.iter().enumerate() {
+                for (i, tenant) in tenants.iter().enumerate() {
+                    self.pads.push(DeviceBuffer::filled(pad(setup, i), 0)?);
                     let home = match greens.get(i) {
                         Some(g) => Home::Green(g.clone()),
                         None => Home::Primary(context.clone()),
                     };
                     self.sms.push(greens.get(i).map_or(visible, |g| g.sms().0));
-                    self.tenants.push(Tenant::new(setup, home, &mut self.images, device)?);
+                    self.tenants.push(Tenant::new(tenant, home, &mut self.images, device)?);
                 }
                 let priorities = self.tenants.iter().map(Tenant::priority).collect::<Result<_>>()?;
                 Ok(Reply::Ready { sms: self.sms.clone(), priorities })
@@ -92,7 +114,11 @@ impl Worker {
                 if who.iter().any(|&i| i >= self.tenants.len()) {
                     return Err(Error::Tenant { kernel: "worker".into(), reason: "no such tenant".into() });
                 }
-                Ok(Reply::Done(if sequential { self.sequential(&who)? } else { self.together(&who, participants, steady)? }))
+                Ok(Reply::Done(if sequential {
+                    self.sequential(&who)?
+                } else {
+                    self.together(&who, participants, steady)?
+                }))
             }
             Command::LaunchCosts { device } => Ok(Reply::Costs(super::once::launch_costs(device)?)),
             Command::Exit => Ok(Reply::Ok),
@@ -131,13 +157,16 @@ impl Worker {
                 .enumerate()
                 .filter(|(i, _)| who.contains(i))
                 .map(|(i, t)| {
-                    (i, scope.spawn(move || {
-                        let r = t.run(meeting, participants, steady);
-                        if r.is_err() {
-                            meeting.abort();
-                        }
-                        r
-                    }))
+                    (
+                        i,
+                        scope.spawn(move || {
+                            let r = t.run(meeting, participants, steady);
+                            if r.is_err() {
+                                meeting.abort();
+                            }
+                            r
+                        }),
+                    )
                 })
                 .collect();
             threads
@@ -150,6 +179,9 @@ impl Worker {
                 })
                 .collect()
         });
-        results.into_iter().map(|(i, r)| r.and_then(|requests| self.tenants[i].collect(i, requests))).collect()
+        results
+            .into_iter()
+            .map(|(i, r)| r.and_then(|requests| self.tenants[i].collect(i, requests)))
+            .collect()
     }
 }

@@ -22,7 +22,13 @@ pub struct Load {
 
 impl Load {
     /// One launch of about `ms` milliseconds alone.
-    pub fn lasting(kernel: &'static str, blocks: u32, threads: u32, params: &[(&'static str, f64)], ms: f64) -> Load {
+    pub fn lasting(
+        kernel: &'static str,
+        blocks: u32,
+        threads: u32,
+        params: &[(&'static str, f64)],
+        ms: f64,
+    ) -> Load {
         let work = Work::Duration(Nanos::from_secs(ms / 1e3));
         Load { kernel, blocks, threads, params: params.to_vec(), work, launches: 1 }
     }
@@ -123,7 +129,7 @@ fn median(v: &[f64]) -> f64 {
 /// Measures one kernel alone.
 pub fn solo(backend: &mut dyn Backend, load: &Load) -> Result<Solo, TrialError> {
     let t = trial(Sharing::Solo, Protocol::Fixed, std::slice::from_ref(load))?;
-    let mut s = backend.open(&t)?;
+    let mut s = backend.open(&t, 0)?;
     let n = calibrate(&mut *s, 0, load.work)? as f64;
     let (mut times, mut clocks) = (Vec::new(), Vec::new());
     for i in 0..=REPEATS {
@@ -145,7 +151,7 @@ pub fn group(
     loads: &[Load],
 ) -> Result<Group, TrialError> {
     let t = trial(sharing, protocol, loads)?;
-    let mut s = backend.open(&t)?;
+    let mut s = backend.open(&t, 0)?;
     let turns = (0..loads.len())
         .map(|i| calibrate(&mut *s, i, loads[i].work).map(|n| n as f64))
         .collect::<Result<Vec<_>, _>>()?;

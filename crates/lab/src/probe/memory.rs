@@ -15,12 +15,15 @@ fn streams() -> Sharing {
 pub fn latency(b: &mut dyn Backend, card: &mut DeviceCard) -> Result<(), TrialError> {
     let l2 = b.sizes().l2.0 as f64;
     let l1 = b.sizes().l1.0 as f64;
-    let at = |b: &mut dyn Backend, bytes: f64| -> Result<f64, TrialError> {
-        Ok(solo(b, &Load::lasting("chase", 1, 32, &[("bytes", whole(bytes))], 2.0))?.turn_ns / chase_steps()?)
+    let at = |b: &mut dyn Backend, bytes: f64, bypass: f64, ms: f64| -> Result<f64, TrialError> {
+        let params = [("bytes", whole(bytes)), ("bypass_l1", bypass)];
+        Ok(solo(b, &Load::lasting("chase", 1, 32, &params, ms))?.turn_ns / chase_steps()?)
     };
-    card.latency.l1_ns = Some(at(b, l1 / 8.0)?);
-    card.latency.l2_ns = Some(at(b, l2 / 4.0)?);
-    card.latency.dram_ns = Some(at(b, l2 * 16.0)?);
+    card.latency.l1_ns = Some(at(b, l1 / 8.0, 0.0, 2.0)?);
+    card.latency.l2_ns = Some(at(b, l2 / 8.0, 1.0, 8.0)?);
+    // Long enough to touch several times what L2 holds, or every launch would find the lines of the last one.
+    let ms = if b.simulated() { 2.0 } else { 400.0 };
+    card.latency.dram_ns = Some(at(b, l2 * 64.0, 1.0, ms)?);
     card.latency.source = source(b, "pointer chase of one warp, median of 4 launches");
     Ok(())
 }
@@ -37,22 +40,23 @@ pub fn loaded(b: &mut dyn Backend, card: &mut DeviceCard) -> Result<(), TrialErr
     let sms = b.sizes().sms;
     let l2 = b.sizes().l2.0 as f64;
     let steps = chase_steps()?;
-    let mut curve = |kernel: &'static str, load_bytes: f64, chase_bytes: f64| -> Result<Option<Curve>, TrialError> {
-        let mut points: Vec<(f64, f64)> = Vec::new();
-        for share in [0.03, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0] {
-            // One SM is left to the chase where there is room for it.
-            let blocks = ((f64::from(sms) * share) as u32).clamp(1, sms * 2 - 2);
-            let chase = Load::lasting("chase", 1, 32, &[("bytes", chase_bytes)], 1.5).launches(3);
-            let load = Load::lasting(kernel, blocks, 1024, &[("bytes", load_bytes)], 1.5).launches(3);
-            let g = group(b, streams(), Protocol::Steady, &[chase, load])?;
-            let gbs = 2.0 * load_bytes / g.together_ns[1];
-            let ns = g.together_ns[0] / steps;
-            if points.last().is_none_or(|p| gbs > p.0 * 1.01) {
-                points.push((gbs, ns.max(points.last().map_or(0.0, |p| p.1))));
+    let mut curve =
+        |kernel: &'static str, load_bytes: f64, chase_bytes: f64| -> Result<Option<Curve>, TrialError> {
+            let mut points: Vec<(f64, f64)> = Vec::new();
+            for share in [0.03, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0] {
+                // One SM is left to the chase where there is room for it.
+                let blocks = ((f64::from(sms) * share) as u32).clamp(1, sms * 2 - 2);
+                let chase = Load::lasting("chase", 1, 32, &[("bytes", chase_bytes)], 1.5).launches(3);
+                let load = Load::lasting(kernel, blocks, 1024, &[("bytes", load_bytes)], 1.5).launches(3);
+                let g = group(b, streams(), Protocol::Steady, &[chase, load])?;
+                let gbs = 2.0 * load_bytes / g.together_ns[1];
+                let ns = g.together_ns[0] / steps;
+                if points.last().is_none_or(|p| gbs > p.0 * 1.01) {
+                    points.push((gbs, ns.max(points.last().map_or(0.0, |p| p.1))));
+                }
             }
-        }
-        Ok(sound(Curve(points)))
-    };
+            Ok(sound(Curve(points)))
+        };
     let far = 1024.0 * f64::from(1 << 20);
     card.loaded_latency.dram = curve("copy", far, l2 * 8.0)?;
     card.loaded_latency.l2 = curve("l2-copy", whole(l2 / 10.0), whole(l2 / 10.0))?;

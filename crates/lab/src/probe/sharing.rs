@@ -36,7 +36,7 @@ pub fn grants(b: &mut dyn Backend, card: &mut DeviceCard) -> Result<(), TrialErr
     for asked in GREEN.into_iter().filter(|&g| g < sms) {
         let sharing = Sharing::Green { sms: vec![asked], priority: Vec::new() };
         let t = trial(sharing, Protocol::Fixed, std::slice::from_ref(&one))?;
-        greens.extend(b.open(&t)?.grants().first().and_then(|g| Some((asked, g.given_sms?))));
+        greens.extend(b.open(&t, 0)?.grants().first().and_then(|g| Some((asked, g.given_sms?))));
     }
     card.sharing.green_asked_given = greens;
     // Nine tenants under one daemon: each client with a percentage of its own.
@@ -44,10 +44,11 @@ pub fn grants(b: &mut dyn Backend, card: &mut DeviceCard) -> Result<(), TrialErr
     let sharing =
         Sharing::Mps { percentage: PERCENTAGES.to_vec(), priority: Vec::new(), pinned_memory: Vec::new() };
     let t = trial(sharing, Protocol::Fixed, &loads)?;
-    let given: Vec<_> = b.open(&t)?.grants().iter().filter_map(|g| g.given_sms).collect();
+    let given: Vec<_> = b.open(&t, 0)?.grants().iter().filter_map(|g| g.given_sms).collect();
     if given.len() == PERCENTAGES.len() {
         card.sharing.mps_percentage_sms = PERCENTAGES.into_iter().zip(given).collect();
     }
+    card.sharing.mps_half_common_sms = common_sms(b, sms)?;
     card.sharing.time_slice_ns = time_slice(b)?;
     card.sharing.priority_per_block = Some(priority(b, sms)?);
     card.sharing.priority_preempts = Some(false);
@@ -59,11 +60,31 @@ pub fn grants(b: &mut dyn Backend, card: &mut DeviceCard) -> Result<(), TrialErr
     Ok(())
 }
 
+/// SMs that two clients at 50 % have in common. Each fills every SM it sees (two blocks of 1024 threads), so a
+/// block on a common SM finds no room and starts late. (`%smid` is virtual under MPS and cannot tell.)
+fn common_sms(b: &mut dyn Backend, sms: u32) -> Result<Option<u32>, TrialError> {
+    const LENGTH: f64 = 2_000_000.0;
+    let half = spin(sms / 2 * 2, 1024, LENGTH, 1);
+    let sharing =
+        Sharing::Mps { percentage: vec![50.0, 50.0], priority: Vec::new(), pinned_memory: Vec::new() };
+    let t = trial(sharing, Protocol::Fixed, &[half.clone(), half])?;
+    let traces = match b.traced(&t, &[1, 1]) {
+        Ok(t) => t,
+        Err(TrialError::Unavailable(_)) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let first = traces.iter().flatten().map(|block| block.1).min();
+    Ok(first.map(|first| {
+        let late = traces.iter().flatten().filter(|block| block.1 > first + LENGTH as u64 / 2).count();
+        late as u32 / 2
+    }))
+}
+
 /// A loop of short kernels beside a process of long ones: its longer pauses are the other's slices.
 fn time_slice(b: &mut dyn Backend) -> Result<Option<f64>, TrialError> {
     let loads = [spin(1, 32, 20_000.0, 2000), spin(1, 32, 40_000_000.0, 4)];
     let t = trial(Sharing::Processes, Protocol::Steady, &loads)?;
-    let run = b.open(&t)?.run(Phase::Shared)?;
+    let run = b.open(&t, 0)?.run(Phase::Shared)?;
     let mut spans = run.tenants.first().map(|t| t.spans.clone()).unwrap_or_default();
     spans.sort_unstable();
     // A kernel that a slice's end cuts in two shows the pause inside it, one between kernels beside it.
@@ -115,7 +136,9 @@ pub fn placement(b: &mut dyn Backend, card: &mut DeviceCard) -> Result<(), Trial
             card.placement.leftover = Some(began + 20_000 >= last_placed);
         }
     }
-    card.placement.source =
-        source(b, "SM, start and end of each block of one block per SM, and of a three-wave kernel beside one block");
+    card.placement.source = source(
+        b,
+        "SM, start and end of each block of one block per SM, and of a three-wave kernel beside one block",
+    );
     Ok(())
 }

@@ -32,7 +32,17 @@ fn copy(bytes: f64, blocks: f64) -> Demand {
 }
 
 fn on(demand: &Demand, kernel: u32, class: u32, sms: u32, blocks: u32, warps: u32) -> Resident<'_> {
-    Resident { demand, kernel, grid_blocks: sms * blocks, class, sms, blocks, warps, shared_bytes: 0 }
+    Resident {
+        demand,
+        kernel,
+        grid_blocks: sms * blocks,
+        class,
+        sms,
+        blocks,
+        warps,
+        shared_bytes: 0,
+        turns: 1_000_000,
+    }
 }
 
 fn slowdowns(m: &Machine, r: &[Resident<'_>]) -> Vec<f64> {

@@ -46,6 +46,7 @@ pub fn manifest(name: &str, simulated: bool) -> Manifest {
             precision: 0.01,
             budget_ns: Nanos(8_000_000_000),
             warmup: 2,
+            setups: 1,
         },
         provenance: Provenance {
             version: "0.1.0".into(),
@@ -137,6 +138,7 @@ pub fn repeat(id: &str, n: u32, solo: [f64; 2], slowdown: [f64; 2], seed: u64) -
         trial: id.into(),
         attempt: 1,
         repeat: n,
+        setup: 0,
         phases: vec![
             phase("solo", None, vec![ran("copy", a, 0, 8)], i),
             phase("solo", None, vec![ran("mul", b, 0, 8)], i),

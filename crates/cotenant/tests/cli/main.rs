@@ -1,0 +1,8 @@
+//! The program as its user meets it: every verb, bad input, faults and interruption, on the simulated GPU.
+
+mod bad_input;
+mod faults;
+mod fixtures;
+mod resume;
+mod room;
+mod verbs;
