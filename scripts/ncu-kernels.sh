@@ -4,8 +4,8 @@
 #   scripts/ncu-kernels.sh OUT [--only TEXT]... [--dram-peak BYTES_PER_S]
 #
 # Run it on the GPU host, from the repository root. It needs ncu with permission to read counters, python3, and the
-# cotenant binary (COTENANT, default target/release/cotenant). It writes OUT/counters.csv, OUT/demand.csv,
-# OUT/kernels.md and ncu's own output per case. Clocks are left as they are (--clock-control none).
+# cotenant binary (COTENANT, default target/release/cotenant). It writes OUT/kernels.md, OUT/counters.csv,
+# OUT/demand.csv and, in OUT/raw/, ncu's own output per case. Clocks are left as they are (--clock-control none).
 set -euo pipefail
 if [ $# -lt 1 ]; then
     sed -n '2,8p' "$0" >&2

@@ -3,12 +3,12 @@
 
 Reads scripts/ncu-cases.json, runs `ncu … cotenant kernel-once …` once per case, and writes
 
-    OUT/NN.csv        what ncu printed for case NN
+    OUT/raw/CASE.csv  what ncu printed for a case
     OUT/counters.csv  one row per case: all counters and derived figures
     OUT/demand.csv    one row per case and quantity: stated, measured, ratio, verdict
     OUT/kernels.md    a table to read
 
-Standard library only. With --reuse, reads OUT/NN.csv again instead of running anything.
+Standard library only. With --reuse, reads OUT/raw/ again instead of running anything.
 """
 
 import argparse
@@ -26,6 +26,23 @@ WAVEFRONTS = "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum"
 LOADED = "l1tex__t_bytes_pipe_lsu_mem_global_op_ld.sum"
 STORED = "l1tex__t_bytes_pipe_lsu_mem_global_op_st.sum"
 REDUCTIONS = "sm__sass_inst_executed_op_global_red.sum"
+# Products of the tensor cores; the first counts those of the second too, and packed fp16 where that runs there.
+HMMA = "sm__inst_executed_pipe_tensor_op_hmma.sum"
+GMMA = "sm__inst_executed_pipe_tensor_op_gmma.sum"
+# Sectors that SMs' loads looked up in L2. `lts__t_sector_hit_rate.pct` also counts the driver's and the profiler's
+# own traffic, and puts hits of one replay over lookups of another, so that it can exceed 100.
+L2_HITS = "lts__t_sectors_srcunit_tex_op_read_lookup_hit.sum"
+L2_MISSES = "lts__t_sectors_srcunit_tex_op_read_lookup_miss.sum"
+DRAM_READ = "dram__bytes_read.sum"
+L1_HIT_PCT = "l1tex__t_sector_hit_rate.pct"
+SECTOR = 32.0
+# Share of its cycles in which a pipe was busy. fma is a heavy and a light half; packed fp16, integer multiply-add
+# and VIADD use the heavy one only.
+BUSY = {
+    **{p: f"sm__inst_executed_pipe_{p}.avg.pct_of_peak_sustained_active" for p in PIPES},
+    "fma-heavy": "sm__pipe_fmaheavy_cycles_active.avg.pct_of_peak_sustained_active",
+    "tensor": "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active",
+}
 METRICS = [
     TIME,
     CYCLES,
@@ -34,17 +51,22 @@ METRICS = [
     "sm__inst_executed.avg.per_cycle_active",
     "sm__warps_active.avg.pct_of_peak_sustained_active",
     *(f"sm__inst_executed_pipe_{p}.sum" for p in PIPES),
-    *(f"sm__inst_executed_pipe_{p}.avg.pct_of_peak_sustained_active" for p in PIPES),
-    *(f"sm__pipe_{p}_cycles_active.avg.pct_of_peak_sustained_active" for p in ("fma", "fmaheavy", "fp64", "alu", "xu")),
+    *BUSY.values(),
+    *(f"sm__pipe_{p}_cycles_active.avg.pct_of_peak_sustained_active" for p in ("fma", "fp64", "alu", "xu")),
     "sm__inst_executed_pipe_uniform.sum",
-    "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active",
     "sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_active",
-    "sm__inst_executed_pipe_tensor_op_hmma.sum",
-    "sm__inst_executed_pipe_tensor_op_gmma.sum",
+    HMMA,
+    GMMA,
     "sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active",
     "sm__pipe_tensor_op_gmma_cycles_active.avg.pct_of_peak_sustained_active",
-    "l1tex__t_sector_hit_rate.pct",
+    L1_HIT_PCT,
     "lts__t_sector_hit_rate.pct",
+    L2_HITS,
+    L2_MISSES,
+    "lts__t_sectors_srcunit_tex_op_read.sum",
+    "lts__t_sectors_srcunit_tex_lookup_hit.sum",
+    "lts__t_sectors_srcunit_tex_lookup_miss.sum",
+    "lts__t_sectors_srcunit_ltcfabric.sum",
     LOADED,
     STORED,
     REDUCTIONS,
@@ -53,12 +75,14 @@ METRICS = [
     "lts__t_sectors_op_read.sum",
     "lts__t_sectors_op_write.sum",
     "lts__t_sectors_op_red.sum",
-    "dram__bytes_read.sum",
+    DRAM_READ,
     "dram__bytes_write.sum",
     "launch__registers_per_thread",
 ]
 # Per-warp instructions below which prologue and stamps, which are not part of a turn, would dominate.
 FEWEST = 500.0
+# Sectors below which stamps and the driver's own traffic dominate a hit rate.
+FEWEST_SECTORS = 1e5
 # Dense bf16 peak per SM and cycle; the share is taken at the highest clock of the product sheet.
 TENSOR_PEAK = 989.4e12
 FLOP_PER_UNIT = 2 * 16 * 8 * 16
@@ -94,48 +118,81 @@ def warps(case):
 
 
 def stated(case):
-    """Totals over the launch, by counter, that the demand promises."""
+    """Totals over the launch, by counter or by name of a sum of counters, that the demand promises."""
     demand, turns = case["resolved"]["demand"], case["iterations"] * warps(case)
+    pipes = demand["pipes"]
     totals = {EXECUTED: demand["issue"] * turns}
     for pipe in PIPES:
-        # Packed fp16 is counted on the FMA pipe of some chips; the sum of both is compared.
         if pipe not in ("fma", "fp16"):
-            totals[f"sm__inst_executed_pipe_{pipe}.sum"] = demand["pipes"][pipe] * turns
-    totals["fma+fp16"] = (demand["pipes"]["fma"] + demand["pipes"]["fp16"]) * turns
+            totals[f"sm__inst_executed_pipe_{pipe}.sum"] = pipes[pipe] * turns
+    totals["fma+fp16"] = (pipes["fma"] + pipes["fp16"]) * turns
+    totals["tensor"] = pipes["tensor"] * turns
     # Dependent loads are of 8 bytes but cost a 32-byte sector, which is what the demand states.
     totals[LOADED] = demand["load_bytes"] * turns
     totals[STORED] = demand["store_bytes"] * turns
     totals[WAVEFRONTS] = demand["smem_wavefronts"] * turns
     totals[REDUCTIONS] = demand["l2_atomics"] * turns
-    if case["resolved"]["kernel"] == "tensor-wgmma":
-        # The tensor core's own reads of shared memory do not pass the load-store unit.
-        totals[WAVEFRONTS] = 0.0
     return totals
 
 
-def measured(counters, key):
+def measured(case, counters, key):
+    """What was counted for a key of `stated`, or None."""
+    pipes = case["resolved"]["demand"]["pipes"]
+    get = counters.get
     if key == "fma+fp16":
-        parts = [counters.get(f"sm__inst_executed_pipe_{p}.sum") for p in ("fma", "fp16")]
-        return None if parts[0] is None else parts[0] + (parts[1] or 0.0)
-    return counters.get(key)
+        fma = get("sm__inst_executed_pipe_fma.sum")
+        # Chips without an fp16 pipe run packed fp16 as HFMA2 on the FMA pipe and, in turn with it, as HFMA2.MMA on the
+        # tensor pipe. Elsewhere the latter is a move of a constant and no part of the demand.
+        rest = get("sm__inst_executed_pipe_fp16.sum", 0.0) + (get(HMMA, 0.0) if pipes["fp16"] > 0 else 0.0)
+        return None if fma is None else fma + rest
+    if key == "tensor":
+        if pipes["tensor"] == 0:
+            return 0.0
+        # A warp's quarter of m64n256k16 is 32 products m16n8k16.
+        hmma, gmma = get(HMMA), get(GMMA, 0.0)
+        return None if hmma is None else hmma - gmma + 32 * gmma
+    return get(key)
 
 
 def compare(case, counters, tolerance):
-    """Rows (quantity, stated, measured, ratio, verdict); quantities too small to tell are left out."""
+    """Rows (quantity, stated, measured, ratio, verdict).
+
+    Quantities too small to tell are left out, unless they were stated small and counted large.
+    """
     totals, rows = stated(case), []
     floor = max(0.02 * totals[EXECUTED], FEWEST * warps(case))
     for key, want in totals.items():
-        got = measured(counters, key)
+        got = measured(case, counters, key)
         if got is None:
             if want > 0:
                 rows.append((key, want, None, None, "not counted"))
             continue
-        small = want < floor if "bytes" not in key else want < 1e6
-        if small:
+        small = floor if "bytes" not in key else 1e6
+        if want < small:
+            # Bytes are left out here: the register hog loads what it holds, once.
+            if "bytes" not in key and got > want + 2 * small:
+                rows.append((key, want, got, None if want == 0 else got / want, "DIFFERS"))
             continue
         ratio = got / want
         rows.append((key, want, got, ratio, "as stated" if abs(ratio - 1) <= tolerance else "DIFFERS"))
     return rows
+
+
+def hit_rates(counters):
+    """Hit rates (L1, L2) of global accesses in percent; None where too few sectors were looked up to tell."""
+    loaded, stored = counters.get(LOADED, 0.0) / SECTOR, counters.get(STORED, 0.0) / SECTOR
+    # One thread's chain is few sectors, but all of them are its own.
+    l1 = counters.get(L1_HIT_PCT) if loaded + stored >= FEWEST_SECTORS / 10 else None
+    hits, misses = counters.get(L2_HITS), counters.get(L2_MISSES)
+    if hits is not None and misses is not None:
+        return l1, 100 * hits / (hits + misses) if hits + misses >= FEWEST_SECTORS else None
+    # Without those counters: the share of the sectors missed by L1 that DRAM did not have to supply. L1's hit rate
+    # takes loads and stores together, so that this needs loads alone.
+    dram = counters.get(DRAM_READ)
+    if dram is None or l1 is None or stored > 0.01 * loaded:
+        return l1, None
+    missed = loaded * (1 - l1 / 100)
+    return l1, max(0.0, 100 * (1 - dram / SECTOR / missed)) if missed >= FEWEST_SECTORS / 10 else None
 
 
 def derive(case, counters, dram_peak):
@@ -143,8 +200,9 @@ def derive(case, counters, dram_peak):
     demand, turns = case["resolved"]["demand"], case["iterations"] * warps(case)
     seconds = counters.get(TIME, 0.0) * 1e-9
     out = {"ms": seconds * 1e3, "ipc": counters.get("sm__inst_issued.avg.per_cycle_active")}
-    for pipe in PIPES:
-        out[f"{pipe}_pct"] = counters.get(f"sm__inst_executed_pipe_{pipe}.avg.pct_of_peak_sustained_active")
+    out["l1_hit_pct"], out["l2_hit_pct"] = hit_rates(counters)
+    for pipe, metric in BUSY.items():
+        out[f"{pipe}_pct"] = counters.get(metric)
     cycles = counters.get(CYCLES)
     moved = (demand["load_bytes"] + demand["store_bytes"]) * turns
     if seconds > 0:
@@ -153,6 +211,7 @@ def derive(case, counters, dram_peak):
         out["tensor_share"] = demand["pipes"]["tensor"] * turns * FLOP_PER_UNIT / seconds / TENSOR_PEAK
     if cycles:
         out["smem_share"] = counters.get(WAVEFRONTS, 0.0) / cycles
+        out["shared_pct"] = 100 * out["smem_share"]
     return {k: v for k, v in out.items() if v is not None}
 
 
@@ -181,6 +240,16 @@ def profile(args, metrics, case, path):
     done = run(command)
     if done.returncode != 0:
         raise ValueError(f"{' '.join(command[-8:])}: exit {done.returncode}: {(done.stdout + done.stderr).strip()}")
+    # ncu's own messages name processes and paths of the machine; errors are in them too, so they go only once there is
+    # a table.
+    lines = path.read_text().splitlines(keepends=True)
+    if any(line.startswith('"ID"') for line in lines):
+        path.write_text("".join(line for line in lines if not line.startswith("==")))
+
+
+def file_name(case):
+    """Name of a case's file in OUT/raw/: the label, without characters that file systems dislike."""
+    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in case["label"]) + ".csv"
 
 
 def cell(value, digits=1):
@@ -199,16 +268,17 @@ def main():
     parser.add_argument("--dram-peak", type=float, default=3.35e12, help="bytes/s of the product sheet")
     args = parser.parse_args()
     cases = json.loads(args.cases.read_text())
-    args.out.mkdir(parents=True, exist_ok=True)
+    raw = args.out / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
     metrics, lacking = (METRICS, []) if args.reuse else known_metrics(args.ncu, METRICS)
     for metric in lacking:
         print(f"note: this ncu lacks {metric}", file=sys.stderr)
 
     table, long_rows, failures = [], [], []
-    for index, case in enumerate(cases):
+    for case in cases:
         if args.only and not any(text in case["label"] for text in args.only):
             continue
-        path = args.out / f"{index:02}.csv"
+        path = raw / file_name(case)
         try:
             if not args.reuse:
                 profile(args, metrics, case, path)
@@ -246,8 +316,8 @@ def write_tables(out, table, long_rows, failures):
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case, counters, figures, rows in table:
-        busiest = max(PIPES, key=lambda p: figures.get(f"{p}_pct", 0.0))
-        differing = [f"{r[0]} {r[3]:.3f}×" for r in rows if r[4] == "DIFFERS"]
+        busiest = max((*BUSY, "shared"), key=lambda p: figures.get(f"{p}_pct", 0.0))
+        differing = [f"{r[0]} {cell(r[3], 3)}×" for r in rows if r[4] == "DIFFERS"]
         ratio = next((r[3] for r in rows if r[0] == EXECUTED), None)
         ceiling = "–"
         if case["ceiling"]:
@@ -257,8 +327,8 @@ def write_tables(out, table, long_rows, failures):
             ceiling = f"{key} {cell(got, 3)} of {least}: {reached}"
         lines.append(
             f"| {case['label']} | {cell(figures.get('ms'), 3)} | {cell(figures.get('ipc'), 2)} "
-            f"| {busiest} {cell(figures.get(busiest + '_pct'))} % | {cell(counters.get('l1tex__t_sector_hit_rate.pct'))} "
-            f"| {cell(counters.get('lts__t_sector_hit_rate.pct'))} | {cell(figures.get('gbps'), 0)} "
+            f"| {busiest} {cell(figures.get(busiest + '_pct'))} % | {cell(figures.get('l1_hit_pct'))} "
+            f"| {cell(figures.get('l2_hit_pct'))} | {cell(figures.get('gbps'), 0)} "
             f"| {cell(ratio, 3)}× | {'; '.join(differing) or 'as stated'} | {ceiling} |"
         )
     if failures:

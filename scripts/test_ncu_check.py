@@ -23,7 +23,13 @@ def perfect(case):
     """Counters that are exactly as stated."""
     totals = check.stated(case)
     counters = {k: v for k, v in totals.items() if "__" in k}
-    counters["sm__inst_executed_pipe_fma.sum"] = totals["fma+fp16"]
+    pipes, turns = case["resolved"]["demand"]["pipes"], case["iterations"] * check.warps(case)
+    # Packed fp16 half on the FMA pipe, half on the tensor pipe, as on Hopper.
+    half = pipes["fp16"] * turns / 2
+    counters["sm__inst_executed_pipe_fma.sum"] = pipes["fma"] * turns + half
+    wgmma = case["resolved"]["kernel"] == "tensor-wgmma"
+    counters[check.GMMA] = totals["tensor"] / 32 if wgmma else 0.0
+    counters[check.HMMA] = (counters[check.GMMA] if wgmma else totals["tensor"]) + half
     counters |= {check.TIME: 1e6, check.CYCLES: 1e9, "sm__inst_issued.avg.per_cycle_active": 3.95}
     return counters
 
@@ -52,6 +58,26 @@ class NcuCheck(unittest.TestCase):
         verdicts = {r[0]: r[4] for r in check.compare(case, counters, 0.03)}
         self.assertEqual(verdicts[check.EXECUTED], "DIFFERS")
 
+    def test_work_that_is_not_stated_is_noticed(self):
+        case = next(c for c in self.cases if c["label"].startswith("int32"))
+        counters = perfect(case) | {"sm__inst_executed_pipe_xu.sum": 0.1 * check.stated(case)[check.EXECUTED]}
+        verdicts = {r[0]: r[4] for r in check.compare(case, counters, 0.03)}
+        self.assertEqual(verdicts["sm__inst_executed_pipe_xu.sum"], "DIFFERS")
+
+    def test_moves_on_the_tensor_pipe_are_no_packed_fp16(self):
+        case = next(c for c in self.cases if c["label"].startswith("write"))
+        counters = perfect(case) | {check.HMMA: 0.1 * check.stated(case)[check.EXECUTED]}
+        self.assertTrue(all(r[4] == "as stated" for r in check.compare(case, counters, 0.03)))
+
+    def test_hit_rates_are_of_sms_loads(self):
+        sectors = {check.LOADED: 32e6, check.STORED: 0.0, check.L1_HIT_PCT: 50.0}
+        l1, l2 = check.hit_rates(sectors | {check.L2_HITS: 4e5, check.L2_MISSES: 1e5})
+        self.assertEqual((l1, l2), (50.0, 80.0))
+        # From DRAM's bytes where L2's counters lack: half a million sectors missed L1, a quarter of them L2.
+        l1, l2 = check.hit_rates(sectors | {check.DRAM_READ: 4e6})
+        self.assertAlmostEqual(l2, 75.0)
+        self.assertEqual(check.hit_rates({check.LOADED: 0.0, check.STORED: 128.0, check.L1_HIT_PCT: 1.1}), (None, None))
+
     def test_shares_are_of_the_peak(self):
         case = next(c for c in self.cases if c["label"].startswith("read 264x512 bytes=4294967296"))
         figures = check.derive(case, {check.TIME: 2 * 4294967296 / 3.35e12 * 1e9}, 3.35e12)
@@ -60,11 +86,15 @@ class NcuCheck(unittest.TestCase):
     def test_stored_output_gives_the_tables(self):
         with tempfile.TemporaryDirectory() as folder:
             out = pathlib.Path(folder)
-            for i, case in enumerate(self.cases):
-                (out / f"{i:02}.csv").write_text(page(case["resolved"]["entry"], perfect(case)))
+            (out / "raw").mkdir()
+            for case in self.cases:
+                (out / "raw" / check.file_name(case)).write_text(page(case["resolved"]["entry"], perfect(case)))
             command = [sys.executable, str(HERE / "ncu_check.py"), "--cases", str(HERE / "ncu-cases.json")]
             done = subprocess.run([*command, "--out", folder, "--reuse"], capture_output=True, text=True, check=False)
-            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertEqual(
+                sorted(p.name for p in out.iterdir()), ["counters.csv", "demand.csv", "kernels.md", "raw"]
+            )
             text = (out / "kernels.md").read_text()
             self.assertEqual(len(text.splitlines()), 2 + len(self.cases))
             self.assertIn("ipc 3.950 of 3.9: reached", text)

@@ -1,6 +1,7 @@
 //! Developers' tasks: `cargo xtask TASK`.
 
 mod kernels;
+mod results;
 mod schemas;
 
 use clap::{Parser, Subcommand};
@@ -17,6 +18,8 @@ struct Cli {
 enum Task {
     /// Generate the kernels' PTX and resource table from their CUDA sources
     Kernels(kernels::Args),
+    /// Write docs/results.md from the recorded runs
+    Results(results::Args),
     /// Generate the JSON Schemas of the formats into docs/schemas/
     Schemas(schemas::Args),
 }
@@ -24,6 +27,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Kernels(args) => kernels::run(&args),
+        Task::Results(args) => results::run(&args),
         Task::Schemas(args) => schemas::run(&args),
     };
     match result {

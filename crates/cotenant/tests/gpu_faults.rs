@@ -86,7 +86,7 @@ impl Run {
         processes(|v| v == mark).into_iter().map(|p| p.0).collect()
     }
 
-    /// Its MPS control and server processes, by their pipe folder.
+    /// Its MPS control and server processes, by their pipe folder (the kernel cuts their names to 15 letters).
     fn daemons(&self) -> Vec<(u32, String)> {
         let prefix = format!("CUDA_MPS_PIPE_DIRECTORY={}", self.scratch().display());
         processes(|v| v.starts_with(&prefix)).into_iter().filter(|p| p.1.starts_with("nvidia-cuda-mps")).collect()
@@ -246,7 +246,7 @@ fn a_run_killed_with_9_takes_its_workers_and_its_daemon_along() {
     let mut run = Run::start(&long_then_short("\"mps\""), &[], &[]);
     run.wait_for_repeats("hit", 2);
     assert_eq!(run.workers().len(), 2);
-    assert!(run.daemons().iter().any(|d| d.1.starts_with("nvidia-cuda-mps-c")), "{:?}", run.daemons());
+    assert!(!run.daemons().is_empty(), "an MPS run has a daemon");
     run.child.kill().expect("kill");
     run.child.wait().expect("wait");
     let gone = within(Duration::from_secs(5), || run.workers().is_empty() && run.daemons().is_empty());
@@ -405,4 +405,21 @@ fn joining_where_no_daemon_is_skips_with_words() {
     assert_eq!(status, "skipped");
     assert!(reason.contains("no MPS daemon"), "{reason}");
     run.left_nothing();
+}
+
+#[test]
+#[ignore = "needs a GPU: scripts/gpu-tests.sh"]
+fn looking_at_the_machine_touches_no_daemon_of_others_but_names_it() {
+    let foreign = Foreign::start();
+    let out = Command::new(exe())
+        .args(["doctor", "--json"])
+        .env("CUDA_MPS_PIPE_DIRECTORY", foreign.pipe())
+        .output()
+        .expect("the program starts");
+    let findings: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let named = findings.as_array().and_then(|f| f.iter().find(|f| f["item"] == "MPS daemon already running"));
+    let named = named.expect("a finding on running daemons");
+    assert_eq!(named["status"], "note", "{named}");
+    assert!(named["detail"].as_str().is_some_and(|d| d.contains(&foreign.pipe().display().to_string())), "{named}");
+    assert!(foreign.alive() && foreign.servers().is_empty(), "doctor made a client of the daemon of others");
 }

@@ -4,9 +4,11 @@
 //! if it does not, its process (found by the pipe folder's lock owner, which we started) is killed.
 
 use crate::error::{Error, Result};
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Program names as NVIDIA installs them.
@@ -21,13 +23,47 @@ pub fn control_program() -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
+/// Where clients look for a daemon.
+const PIPE_ENV: &str = "CUDA_MPS_PIPE_DIRECTORY";
+
+/// What [`PIPE_ENV`] was before [`step_outside`].
+static INHERITED: OnceLock<Option<OsString>> = OnceLock::new();
+
+/// Makes this process no client of any daemon. Without it the first driver call connects to the daemon that serves
+/// this environment, which then starts a server for us: somebody else's daemon would be touched. What
+/// [`running_daemon`] finds stays the same.
+///
+/// To be called first in `main`: it changes the environment, and so does nothing once there is a second thread.
+pub fn step_outside() {
+    let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1);
+    if alone && INHERITED.set(std::env::var_os(PIPE_ENV)).is_ok() {
+        let nowhere = std::env::temp_dir().join(format!("cotenant-no-mps-{}", std::process::id()));
+        // SAFETY: this is the only thread of the process, so that nobody reads the environment meanwhile.
+        unsafe { std::env::set_var(PIPE_ENV, nowhere) };
+    }
+}
+
 /// The pipe folder of a daemon that serves this environment already, if one answers there.
 pub fn running_daemon() -> Option<PathBuf> {
-    let dir =
-        std::env::var_os("CUDA_MPS_PIPE_DIRECTORY").map_or_else(|| "/tmp/nvidia-mps".into(), PathBuf::from);
+    let inherited = INHERITED.get().cloned().unwrap_or_else(|| std::env::var_os(PIPE_ENV));
+    let dir = inherited.map_or_else(|| "/tmp/nvidia-mps".into(), PathBuf::from);
     let pid: u32 =
         std::fs::read_to_string(dir.join("nvidia-cuda-mps-control.pid")).ok()?.trim().parse().ok()?;
     is_alive(pid).then_some(dir)
+}
+
+/// Name of a daemon's folder before the id of the process that started it.
+const FOLDER: &str = "cotenant-mps-";
+
+/// Removes the folders of runs that were killed and could not do it themselves. (Their daemons died with them.)
+fn sweep(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|n| n.strip_prefix(FOLDER)).and_then(|p| p.parse::<u32>().ok());
+        if pid.is_some_and(|p| !is_alive(p)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -56,7 +92,8 @@ impl Daemon {
                 "`{CONTROL}` is not installed; it comes with the driver package (nvidia-compute-utils)"
             ))
         })?;
-        let dir = parent.join(format!("cotenant-mps-{}", std::process::id()));
+        sweep(parent);
+        let dir = parent.join(format!("{FOLDER}{}", std::process::id()));
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { path, source }
@@ -149,14 +186,36 @@ impl Drop for Daemon {
 }
 
 /// Asks the kernel to end the child when the thread that started it ends, so that a `kill -9` of the run leaves
-/// no daemon and no tenant behind.
+/// no daemon and no tenant behind; and puts the child in a process group of its own, so that Ctrl-C reaches only
+/// the run, which then ends its children in order.
 pub fn die_with_parent(cmd: &mut Command) {
     use std::os::unix::process::CommandExt;
+    cmd.process_group(0);
     // SAFETY: the closure runs between fork and exec and makes only the async-signal-safe prctl call.
     unsafe {
         cmd.pre_exec(|| {
             rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
                 .map_err(std::io::Error::from)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_dead_runs_go_and_of_living_ones_stay() {
+        let dir = std::env::temp_dir().join(format!("cotenant-sweep-test-{}", std::process::id()));
+        let mine = dir.join(format!("{FOLDER}{}", std::process::id()));
+        // Process ids end at 4,194,304 on Linux.
+        let dead = dir.join(format!("{FOLDER}4194305"));
+        let other = dir.join("cotenant-mps-notes");
+        for d in [&mine, &dead, &other] {
+            std::fs::create_dir_all(d.join("pipe")).expect("a temporary folder");
+        }
+        sweep(&dir);
+        assert!(mine.is_dir() && other.is_dir() && !dead.exists());
+        std::fs::remove_dir_all(&dir).expect("a temporary folder");
     }
 }

@@ -189,6 +189,101 @@ fn demand_gives_the_papers_ipc() {
 }
 
 #[test]
+fn demand_gives_the_ipc_that_counters_gave_on_an_h100() {
+    // Nsight Compute on an H100 (SXM, 132 blocks), instructions over active cycles: fp32-mul with a body of 48.
+    for (ilp, warps, counted) in
+        [(1.0, 1.0, 1.025), (2.0, 1.0, 1.924), (3.0, 1.0, 2.756), (4.0, 1.0, 3.399), (4.0, 2.0, 4.000)]
+    {
+        let got = ipc("fp32-mul", &set([("ilp", ilp)]), warps);
+        assert!((got / counted - 1.0).abs() < 0.03, "ILP {ilp}, {warps} warps: {got} against {counted}");
+    }
+    // fp64-mul, one warp per scheduler: IPC, and the share of the FP64 pipe (one instruction per two cycles).
+    for (ilp, counted, pipe) in
+        [(1.0, 0.510, 0.249), (2.0, 1.013, 0.495), (3.0, 1.495, 0.730), (4.0, 1.976, 0.965)]
+    {
+        let params = set([("ilp", ilp)]);
+        let got = ipc("fp64-mul", &params, 1.0);
+        assert!((got / counted - 1.0).abs() < 0.03, "ILP {ilp}: {got} against {counted}");
+        let d = resolve("fp64-mul", 132, 128, &params).unwrap().demand;
+        let share = 2.0 * d.pipes.fp64 / d.chain_cycles;
+        assert!((share / pipe - 1.0).abs() < 0.03, "ILP {ilp}: pipe {share} against {pipe}");
+    }
+}
+
+/// Launch, then warp instructions counted by Nsight Compute on an H100, per warp and turn: all, on the ALU pipe, on
+/// the FMA pipe, on the load-store pipe. What a launch costs once (35 to 90 instructions per warp) is in them.
+type Counted = (&'static str, u32, u32, &'static [(&'static str, f64)], [f64; 4]);
+
+const GIB_4: f64 = 4294967296.0;
+
+#[rustfmt::skip]
+const COUNTED: &[Counted] = &[
+    ("fp32-mul", 132, 128, &[("ilp", 3.0)], [51.00, 2.00, 48.00, 0.00]),
+    ("fp32-fma", 132, 256, &[("body", 256.0)], [259.00, 2.00, 256.00, 0.00]),
+    ("fp64-mul", 132, 128, &[("ilp", 3.0)], [129.01, 1.00, 1.00, 0.00]),
+    ("int32", 132, 256, &[], [131.00, 129.00, 1.00, 0.00]),
+    ("sfu", 132, 256, &[], [67.01, 1.00, 1.00, 0.00]),
+    ("tensor-mma", 132, 256, &[("ilp", 1.0)], [67.00, 1.00, 0.00, 0.00]),
+    ("tensor-mma", 132, 256, &[("ilp", 8.0)], [36.00, 1.00, 0.00, 0.00]),
+    ("tensor-wgmma", 132, 128, &[], [153.50, 69.16, 4.16, 0.04]),
+    ("issue-hog", 132, 256, &[], [259.00, 1.00, 1.00, 0.00]),
+    ("smem", 132, 1024, &[], [101.03, 65.01, 3.01, 32.00]),
+    ("smem", 132, 1024, &[("conflicts", 2.0)], [53.03, 17.01, 3.01, 32.00]),
+    ("read", 264, 512, &[("bytes", GIB_4)], [9978.07, 5224.62, 2493.52, 1987.13]),
+    ("write", 264, 1024, &[("bytes", GIB_4)], [7741.70, 3486.16, 2493.47, 993.56]),
+    ("copy", 264, 512, &[("bytes", GIB_4)], [15970.64, 6968.85, 3992.88, 3973.25]),
+    ("copy", 264, 512, &[("bytes", GIB_4), ("unroll", 2.0)], [20942.11, 8959.79, 6972.98, 3973.25]),
+    ("copy-paper", 264, 1024, &[("bytes", GIB_4)], [59644.21, 31789.56, 15898.52, 7944.95]),
+    ("l1-copy", 132, 64, &[("bytes", 16384.0)], [716.07, 452.02, 65.01, 128.00]),
+    ("l2-copy", 264, 512, &[("bytes", 8388608.0)], [50.29, 17.65, 10.79, 7.76]),
+    ("read", 264, 512, &[("bytes", 16777216.0), ("bypass_l1", 1.0)], [59.01, 25.43, 14.70, 7.77]),
+    ("read", 264, 1024, &[("bytes", 16777216.0), ("bypass_l1", 1.0), ("unroll", 4.0)], [42.53, 18.64, 8.89, 3.89]),
+    ("chase", 1, 32, &[], [21.07, 1.02, 3.02, 16.00]),
+    ("atomics", 264, 512, &[], [86.41, 26.07, 41.04, 16.01]),
+    ("sleep", 132, 1024, &[], [4.03, 1.01, 1.00, 0.00]),
+    ("smem-hog", 132, 32, &[], [4.08, 1.03, 1.00, 0.01]),
+    ("spin", 264, 1024, &[], [7515.05, 5626.41, 2.12, 1.19]),
+];
+
+#[test]
+fn instructions_are_those_that_counters_gave_on_an_h100() {
+    for (name, blocks, threads, params, counted) in COUNTED {
+        let params = params.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
+        let d = resolve(name, *blocks, *threads, &params).unwrap().demand;
+        let stated = [d.issue, d.pipes.alu, d.pipes.fma, d.pipes.lsu];
+        for (what, (got, counted)) in ["all", "alu", "fma", "lsu"].iter().zip(stated.iter().zip(counted)) {
+            // Within 3 % of the count, or 0.3 % of all instructions where a pipe has next to none.
+            let slack = 0.03 * counted.max(0.1 * d.issue);
+            assert!((got - counted).abs() <= slack, "{name} {params:?}, {what}: {got} against {counted}");
+        }
+    }
+}
+
+#[test]
+fn packed_fp16_goes_to_two_pipes_in_turn() {
+    // Counted on an H100 per warp and turn: 64 on the FMA pipe, 64 on the tensor pipe, 2 on the ALU pipe, 131 in all.
+    let d = resolve("fp16x2", 132, 256, &set([("ilp", 8.0)])).unwrap().demand;
+    assert_eq!((d.pipes.fp16, d.pipes.fma, d.pipes.alu, d.issue), (64.0 + 64.0, 0.0, 2.0, 131.0));
+    // 1,142.6 cycles per turn at ILP 1, where nothing but the chain binds.
+    let chain = resolve("fp16x2", 132, 256, &set([("ilp", 1.0)])).unwrap().demand.chain_cycles;
+    assert!((chain / 1142.6 - 1.0).abs() < 0.03, "{chain}");
+}
+
+#[test]
+fn chains_last_as_long_as_counters_said_on_an_h100() {
+    // Cycles per turn of one launch in which the chain, or the wait for it, is what binds.
+    for (name, params, threads, cycles) in [
+        ("fp64-mul", set([("ilp", 1.0)]), 128, 1027.1),
+        ("sfu", set([("ilp", 1.0)]), 256, 1088.4),
+        ("tensor-mma", set([("ilp", 1.0)]), 256, 768.1),
+        ("tensor-wgmma", none(), 128, 4178.2),
+    ] {
+        let chain = resolve(name, 132, threads, &params).unwrap().demand.chain_cycles;
+        assert!((chain / cycles - 1.0).abs() < 0.03, "{name}: {chain} against {cycles}");
+    }
+}
+
+#[test]
 fn ceilings_are_reachable_by_demand() {
     let fp32 = resolve("fp32-fma", 132, 256, &set([("ilp", 4.0), ("body", 256.0)])).unwrap().demand;
     assert!(fp32.pipes.fma / fp32.issue >= 0.97);

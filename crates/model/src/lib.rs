@@ -4,7 +4,7 @@
 //! * [`card`]: what one machine offers, measured or from its data sheet.
 //! * [`residency`]: how many blocks fit on an SM, which limit binds, waves and tails.
 //! * [`law`]: one file for each contention law, pure functions.
-//! * [`solve`]: the joint fixed point of all laws for a set of kernels that are resident together.
+//! * [`mod@solve`]: the joint fixed point of all laws for a set of kernels that are resident together.
 
 pub mod builtin;
 pub mod card;

@@ -3,7 +3,7 @@
 use crate::samples::{TrialSamples, samples};
 use crate::{RunData, metric};
 use cotenant_stats::{Judge, StatsError, Verdict, holm, mann_whitney};
-use cotenant_store::format::{Estimate, TrialRecord};
+use cotenant_store::format::{Estimate, TenantRecord, TrialRecord};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,9 +54,15 @@ pub struct Comparison {
     pub b: RunLabel,
     /// One row per trial and metric that both have, in plan order.
     pub rows: Vec<ComparisonRow>,
-    /// Errors of `b`, host-bound trials left out: against run `a` over all `slowdown.T` and `speedup` rows,
-    /// against references over all rows of a source.
+    /// Errors of `b`, host-bound trials left out. Against run `a` over the rows `speedup` and, of each trial,
+    /// `slowdown.T` for every tenant, but the mean `slowdown` where all tenants are equal (same kernel,
+    /// parameters and shape): which of two equal tenants comes first is a coin toss, and neither run can be held
+    /// to the other's toss. Against references over all rows of a source.
     pub errors: Vec<ErrorSummary>,
+    /// Errors of `b` against run `a` in request percentiles (`p50_ms`, then `p99_ms`), one for each that has
+    /// rows; host-bound trials included, as these times are what such trials are about.
+    #[serde(default)]
+    pub request_errors: Vec<ErrorSummary>,
     /// Trials that only `a` has values for.
     pub only_in_a: Vec<String>,
     /// Trials that only `b` has values for.
@@ -95,6 +101,10 @@ pub struct ComparisonRow {
     pub host_bound: bool,
 }
 
+/// A row whose base has a 95 % interval that reaches further than this from its value to either side is undecided
+/// in reality: it has two values, by the order of arrival or by where memory lay.
+const UNDECIDED: f64 = 0.10;
+
 /// Errors over many rows, as shares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorSummary {
@@ -108,23 +118,61 @@ pub struct ErrorSummary {
     pub worst: f64,
     /// Where the largest is: trial and metric.
     pub worst_at: String,
+    /// The same without the rows that are undecided in the base: those whose 95 % interval there reaches more
+    /// than 10 % from the value. `None` if no row is left.
+    #[serde(default)]
+    pub decided: Option<DecidedErrors>,
 }
 
-impl ErrorSummary {
-    /// From (where, difference) pairs; `None` without a finite one.
-    fn of(against: &str, differences: impl Iterator<Item = (String, f64)>) -> Option<Self> {
-        let against = against.to_owned();
-        let mut s = ErrorSummary { against, rows: 0, mean: 0.0, worst: 0.0, worst_at: String::new() };
-        for (at, d) in differences.filter(|(_, d)| d.is_finite()) {
+/// Errors over the rows that the base itself decides.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DecidedErrors {
+    /// Rows.
+    pub rows: usize,
+    /// Mean of |difference|.
+    pub mean: f64,
+    /// Largest |difference|.
+    pub worst: f64,
+    /// Where the largest is: trial and metric.
+    pub worst_at: String,
+}
+
+impl DecidedErrors {
+    /// Over rows with a finite difference; `None` without one.
+    fn of<'r>(rows: impl Iterator<Item = &'r ComparisonRow>) -> Option<Self> {
+        let mut s = DecidedErrors { rows: 0, mean: 0.0, worst: 0.0, worst_at: String::new() };
+        for row in rows.filter(|r| r.difference.is_finite()) {
+            let d = row.difference.abs();
             s.rows += 1;
-            s.mean += d.abs();
-            if d.abs() > s.worst || s.worst_at.is_empty() {
-                (s.worst, s.worst_at) = (d.abs(), at);
+            s.mean += d;
+            if d > s.worst || s.worst_at.is_empty() {
+                (s.worst, s.worst_at) = (d, format!("{} {}", row.trial, row.metric));
             }
         }
         s.mean /= s.rows.max(1) as f64;
         (s.rows > 0).then_some(s)
     }
+}
+
+impl ErrorSummary {
+    /// Over rows with a finite difference; `None` without one.
+    fn of(against: &str, rows: &[&ComparisonRow]) -> Option<Self> {
+        let all = DecidedErrors::of(rows.iter().copied())?;
+        Some(ErrorSummary {
+            against: against.to_owned(),
+            rows: all.rows,
+            mean: all.mean,
+            worst: all.worst,
+            worst_at: all.worst_at,
+            decided: DecidedErrors::of(rows.iter().copied().filter(|r| decided(&r.a))),
+        })
+    }
+}
+
+/// Whether an estimate has one value: its interval stays within 10 % of it.
+fn decided(e: &Estimate) -> bool {
+    let reach = (e.high - e.value).max(e.value - e.low);
+    reach <= UNDECIDED * e.value.abs()
 }
 
 fn label(run: &RunData) -> RunLabel {
@@ -154,10 +202,18 @@ fn compared(name: &str) -> bool {
     BASES.contains(&metric::base(name))
 }
 
-/// Metrics whose differences make up the error: one per directed slowdown, and the speedup (the mean slowdown
-/// and the ratio say the same again).
-fn counted(name: &str) -> bool {
-    name == "speedup" || (metric::base(name) == "slowdown" && metric::tenant(name).is_some())
+/// Metrics whose differences make up the error: the speedup, and one per directed slowdown or, among equal
+/// tenants, their mean (the ratio says the same again).
+fn counted(name: &str, equal_tenants: bool) -> bool {
+    name == "speedup" || (metric::base(name) == "slowdown" && metric::tenant(name).is_some() != equal_tenants)
+}
+
+/// Several tenants that differ in nothing but their names.
+fn equal_tenants(trial: &TrialRecord) -> bool {
+    let mut tenants = trial.tenants.iter();
+    let Some(first) = tenants.next() else { return false };
+    let same = |t: &TenantRecord| TenantRecord { name: first.name.clone(), ..t.clone() } == *first;
+    trial.tenants.len() > 1 && tenants.all(same)
 }
 
 /// [`compare_with`] the default options.
@@ -207,23 +263,26 @@ pub fn compare_with(a: &RunData, b: &RunData, options: &CompareOptions) -> Compa
     for (row, p) in rows.iter_mut().zip(holm(&p_values)) {
         row.verdict = judge_row(&options.judge, row, p);
     }
-    let error =
-        ErrorSummary::of(&a.manifest.name, rows.iter().filter(|r| counted(&r.metric)).filter_map(error_of));
+    let equal = |trial: &str| a.manifest.trials.iter().any(|t| t.id == trial && equal_tenants(t));
+    let judged: Vec<&ComparisonRow> =
+        rows.iter().filter(|r| !r.host_bound && counted(&r.metric, equal(&r.trial))).collect();
+    let error = ErrorSummary::of(&a.manifest.name, &judged);
+    let of_requests = |base: &str| {
+        let rows: Vec<&ComparisonRow> = rows.iter().filter(|r| metric::base(&r.metric) == base).collect();
+        ErrorSummary::of(&format!("{} {base}", a.manifest.name), &rows)
+    };
+    let request_errors = ["p50_ms", "p99_ms"].into_iter().filter_map(of_requests).collect();
     Comparison {
         a: Some(label(a)),
         b: label(b),
-        rows,
         errors: error.into_iter().collect(),
+        request_errors,
+        rows,
         only_in_a: without_values(a, b),
         only_in_b: without_values(b, a),
         missing: Vec::new(),
         planned_differently,
     }
-}
-
-/// Place and difference of a row that counts towards an error.
-fn error_of(row: &ComparisonRow) -> Option<(String, f64)> {
-    (!row.host_bound).then(|| (format!("{} {}", row.trial, row.metric), row.difference))
 }
 
 /// p-value of the per-repeat values of one metric; 1 where there are none (request percentiles).
@@ -295,14 +354,15 @@ pub fn compare_reference_with(
             sources.push(source);
         }
     }
-    let of_source = |s: &str| {
-        rows.iter().filter(move |r| r.source.as_deref() == Some(s)).filter_map(error_of).collect::<Vec<_>>()
+    let of_source = |s: &str| -> Vec<&ComparisonRow> {
+        rows.iter().filter(|r| r.source.as_deref() == Some(s) && !r.host_bound).collect()
     };
-    let errors = sources.into_iter().filter_map(|s| ErrorSummary::of(s, of_source(s).into_iter())).collect();
+    let errors = sources.into_iter().filter_map(|s| ErrorSummary::of(s, &of_source(s))).collect();
     Comparison {
         a: None,
         b: label(run),
         errors,
+        request_errors: Vec::new(),
         rows,
         only_in_a: Vec::new(),
         only_in_b: Vec::new(),

@@ -64,7 +64,8 @@ pub enum StoreError {
 fn hint(e: &io::Error) -> &'static str {
     match e.kind() {
         io::ErrorKind::StorageFull => " (the disk is full: make room, then continue with --resume)",
-        io::ErrorKind::PermissionDenied => " (choose another folder with --out)",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => " (choose another folder with --out)",
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => " (a file is in the way: choose another folder)",
         _ => "",
     }
 }
@@ -292,11 +293,24 @@ fn pretty<T: Serialize>(v: &T) -> String {
     serde_json::to_string_pretty(v).unwrap_or_default() + "\n"
 }
 
-/// Replaces a file by rename, so that a reader sees the old or the new one.
-pub fn write_whole(path: &Path, text: &str) -> Result<(), StoreError> {
+/// Whether [`write_whole`] could make this file: tried, and taken back.
+///
+/// # Errors
+/// [`StoreError::Io`] as [`write_whole`] would give it.
+pub fn check_writable(path: &Path) -> Result<(), StoreError> {
+    let part = part_of(path);
+    File::create(&part).and_then(|_| std::fs::remove_file(&part)).map_err(io_error("write", path))
+}
+
+fn part_of(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".part");
-    let part = path.with_file_name(name);
+    path.with_file_name(name)
+}
+
+/// Replaces a file by rename, so that a reader sees the old or the new one.
+pub fn write_whole(path: &Path, text: &str) -> Result<(), StoreError> {
+    let part = part_of(path);
     let done = File::create(&part)
         .and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()))
         .and_then(|()| std::fs::rename(&part, path));
@@ -324,6 +338,13 @@ fn append<T: Serialize>(f: &mut File, path: &Path, v: &T) -> Result<(), StoreErr
     let mut line = serde_json::to_vec(v).map_err(|e| io_error("write", path)(io::Error::other(e)))?;
     line.push(b'\n');
     f.write_all(&line).and_then(|()| f.sync_data()).map_err(io_error("write", path))
+}
+
+/// The parser's words and column. Its own line number counts within the one line that it was given.
+fn words_of(e: &serde_json::Error) -> String {
+    let text = e.to_string();
+    let words = text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words);
+    format!("{words} at column {}", e.column())
 }
 
 fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StoreError> {
@@ -354,7 +375,7 @@ fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StoreError> {
                 StoreError::Damaged {
                     path: path.to_owned(),
                     line: i + 1,
-                    reason: e.to_string(),
+                    reason: words_of(&e),
                     remedy: ": delete that line to go on with the rest",
                 }
             })

@@ -24,6 +24,10 @@ pub fn probe(a: ProbeArgs) -> Result<Code, Failure> {
     let _ = ctrlc::set_handler(move || flag.store(true, std::sync::atomic::Ordering::Relaxed));
     let selector = device::select(&a.device)?;
     let mut backend = device::open(&selector, Options::default(), interrupted)?;
+    if let Some(out) = &a.out {
+        // Before a minute of measuring, not after it.
+        cotenant_store::check_writable(out)?;
+    }
     let base = base_card(&selector, &*backend)?;
     let begun = Instant::now();
     let mut watch = |line: &str| {

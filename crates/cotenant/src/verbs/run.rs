@@ -61,7 +61,7 @@ fn resume(a: &RunArgs, path: &Path, interrupted: Arc<AtomicBool>) -> Result<Code
         return Err(Failure::new(
             Code::NoDevice,
             format!(
-                "resume {}: it ran on another {} than this {}; trials of two GPUs must not mix in one run",
+                "resume {}: it ran on another GPU ({}; this is {}); trials of two GPUs must not mix in one run",
                 path.display(),
                 m.device.name,
                 backend.device().name

@@ -1,9 +1,9 @@
 //! Arithmetic, tensor core, issue slots and shared memory: kernels whose rate is set inside the SM.
 //!
-//! Latencies are of Hopper. Those of fp32 and fp64 follow from the paper's Tables 3 and 4; the others are
-//! assumptions until a device card measures them, and stand in docs/kernels.md.
+//! Latencies are of Hopper. Those of fp32 and fp64 follow from the paper's Tables 3 and 4, and counters on an H100
+//! agree; docs/kernels.md says where each of the others comes from.
 
-use super::types::{BRANCH_BUBBLE, Draft, Grid, LANES, LOOP, LOOP_ALU};
+use super::types::{BRANCH_BUBBLE, Counter, Draft, Grid, LANES, LOOP};
 use crate::params::Params;
 use crate::{Error, Kernel, Module};
 use cotenant_model::demand::{Demand, Pipes};
@@ -13,24 +13,24 @@ use cotenant_units::Bytes;
 const FP32_LATENCY: f64 = 4.0;
 /// Likewise fp64: 0.51 IPC from four warps at ILP 1 (paper, Table 4).
 const FP64_LATENCY: f64 = 8.0;
-/// Likewise int32 on the ALU pipe.
+/// Likewise int32 on the ALU pipe (assumed: a chain of ILP 1 already fills the pipe with two warps).
 const INT32_LATENCY: f64 = 4.0;
-/// Likewise packed fp16.
-const FP16_LATENCY: f64 = 5.0;
+/// Likewise packed fp16, as the mean over operations that go to the FMA pipe and the tensor pipe in turn.
+const FP16_LATENCY: f64 = 8.9;
 /// Likewise an approximate exponential.
-const SFU_LATENCY: f64 = 18.0;
+const SFU_LATENCY: f64 = 17.0;
 /// Likewise a warp-wide m16n8k16 product.
-const MMA_LATENCY: f64 = 33.0;
+const MMA_LATENCY: f64 = 24.0;
 /// Cycles from a shared-memory load to its use.
 const SHARED_LATENCY: f64 = 29.0;
 
 /// Demand of `operations` in `ilp` independent chains of the given latency, where `pipes` fills in their pipe.
-fn chains(ilp: u64, operations: f64, latency: f64, pipes: Pipes) -> Demand {
+fn chains(ilp: u64, operations: f64, latency: f64, pipes: Pipes, counter: Counter) -> Demand {
     let issue = operations + LOOP;
     let chain = operations / ilp as f64 * latency;
     Demand {
         issue,
-        pipes: Pipes { alu: pipes.alu + LOOP_ALU, ..pipes },
+        pipes: counter.close(pipes),
         // One warp issues at most one instruction per cycle.
         chain_cycles: chain.max(issue) + BRANCH_BUBBLE,
         ..Demand::default()
@@ -45,54 +45,53 @@ fn whole_rounds(body: u64, ilp: u64) -> f64 {
 pub(super) fn fp32(entry: &str, params: &Params) -> Draft {
     let (ilp, body) = (params.get("ilp"), params.get("body"));
     let n = whole_rounds(body, ilp);
-    let demand = chains(ilp, n, FP32_LATENCY, Pipes { fma: n, ..Pipes::default() });
+    let demand = chains(ilp, n, FP32_LATENCY, Pipes { fma: n, ..Pipes::default() }, Counter::Alu);
     Draft::portable(format!("{entry}_ilp{ilp}_body{body}"), demand)
 }
 
 pub(super) fn fp64(entry: &str, params: &Params) -> Draft {
     let ilp = params.get("ilp");
     let n = whole_rounds(128, ilp);
-    let demand = chains(ilp, n, FP64_LATENCY, Pipes { fp64: n, ..Pipes::default() });
+    let demand = chains(ilp, n, FP64_LATENCY, Pipes { fp64: n, ..Pipes::default() }, Counter::Fma);
     Draft::portable(format!("{entry}_ilp{ilp}_body128"), demand)
 }
 
 pub(super) fn int32(params: &Params) -> Draft {
     let ilp = params.get("ilp");
     let n = 2.0 * whole_rounds(64, ilp);
-    let demand = chains(ilp, n, INT32_LATENCY, Pipes { alu: n, ..Pipes::default() });
+    let demand = chains(ilp, n, INT32_LATENCY, Pipes { alu: n, ..Pipes::default() }, Counter::Fma);
     Draft::portable(format!("int32_ilp{ilp}_body64"), demand)
 }
 
 pub(super) fn fp16x2(params: &Params) -> Draft {
     let ilp = params.get("ilp");
     let n = whole_rounds(128, ilp);
-    let demand = chains(ilp, n, FP16_LATENCY, Pipes { fp16: n, ..Pipes::default() });
+    let demand = chains(ilp, n, FP16_LATENCY, Pipes { fp16: n, ..Pipes::default() }, Counter::Alu);
     Draft::portable(format!("fp16x2_ilp{ilp}_body128"), demand)
 }
 
 pub(super) fn sfu(params: &Params) -> Draft {
     let ilp = params.get("ilp");
     let n = whole_rounds(64, ilp);
-    let demand = chains(ilp, n, SFU_LATENCY, Pipes { xu: n, ..Pipes::default() });
+    let demand = chains(ilp, n, SFU_LATENCY, Pipes { xu: n, ..Pipes::default() }, Counter::Fma);
     Draft::portable(format!("sfu_ilp{ilp}_body64"), demand)
 }
 
 pub(super) fn issue_hog() -> Draft {
-    Draft::portable("issue_hog", chains(256, 256.0, 1.0, Pipes::default()))
+    Draft::portable("issue_hog", chains(256, 256.0, 1.0, Pipes::default(), Counter::Fma))
 }
 
 pub(super) fn tensor_mma(params: &Params) -> Draft {
     let ilp = params.get("ilp");
     let products = 32.0;
-    let mut demand = chains(ilp, products, MMA_LATENCY, Pipes { tensor: products, ..Pipes::default() });
+    let pipes = Pipes { tensor: products, ..Pipes::default() };
+    let mut demand = chains(ilp, products, MMA_LATENCY, pipes, Counter::Uniform);
     // The assembler pads dependent products with NOPs: one after each at ILP 1, after every other at ILP 2.
     demand.issue += match ilp {
         1 => 32.0,
         2 => 16.0,
         _ => 1.0,
     };
-    // The counter of this loop runs on the uniform datapath.
-    demand.pipes.alu -= 1.0;
     Draft::portable(format!("tensor_mma_ilp{ilp}"), demand)
 }
 
@@ -109,13 +108,14 @@ pub(super) fn tensor_wgmma(kernel: &'static Kernel, grid: Grid, params: &Params)
     // In units of m16n8k16 per warp: four warps share one product.
     let units = products * (m * n * k) / (16.0 * 8.0 * 16.0) / 4.0;
     // The SM's four tensor cores do 2,048 dense bf16 multiply-adds per cycle, so that one product takes 128 cycles;
-    // then comes the wait for the last one.
-    let cycles = products * 128.0 + 60.0;
+    // then comes the wait for the last one (82 cycles measured on an H100).
+    let cycles = products * 128.0 + 82.0;
     // Both operands are read from shared memory once per product: 64 × 16 and 256 × 16 bf16.
     let wavefronts = products * (m + n) * k * 2.0 / 128.0 / 4.0;
     let demand = Demand {
         issue: 153.0,
-        pipes: Pipes { tensor: units, alu: 6.0, fma: 4.0, ..Pipes::default() },
+        // Each product's two descriptors go to uniform registers by the ALU pipe (64 of the 69).
+        pipes: Pipes { tensor: units, alu: 69.0, fma: 4.0, ..Pipes::default() },
         chain_cycles: cycles,
         smem_wavefronts: wavefronts,
         ..Demand::default()
@@ -140,7 +140,7 @@ pub(super) fn smem(params: &Params) -> Draft {
     // Besides the loop's three: two additions that keep the compiler from moving the loads out of the loop.
     let demand = Demand {
         issue: loads + xors + LOOP + 2.0,
-        pipes: Pipes { lsu: loads, alu: xors + LOOP_ALU + 2.0, ..Pipes::default() },
+        pipes: Counter::Fma.close(Pipes { lsu: loads, alu: xors, fma: 2.0, ..Pipes::default() }),
         // About eight loads in flight before the first use: four batches, each of one latency.
         chain_cycles: 4.0 * SHARED_LATENCY + wavefronts + BRANCH_BUBBLE,
         smem_wavefronts: wavefronts,

@@ -3,18 +3,39 @@
 use super::{arith, hold, memory};
 use crate::params::Params;
 use crate::{Error, Kernel, Module};
-use cotenant_model::demand::Demand;
+use cotenant_model::demand::{Demand, Pipes};
 use cotenant_units::Bytes;
 
 /// Lanes of a warp.
 pub(super) const LANES: f64 = 32.0;
 /// Issue slots that every loop costs per turn: add, compare, branch.
 pub(super) const LOOP: f64 = 3.0;
-/// Of these, those on the ALU pipe.
-pub(super) const LOOP_ALU: f64 = 2.0;
-/// Cycles in which a warp cannot issue after the branch that closes a loop: 7 to 12 measured on an H100 with
-/// fp32 chains of ILP 1 to 4 and a body of 32 operations.
+/// Cycles in which a warp cannot issue after the branch that closes a loop: 7 to 10 measured on an H100 with fp32
+/// chains of ILP 1 to 4 and a body of 48 operations, 3 to 9 with fp64.
 pub(super) const BRANCH_BUBBLE: f64 = 9.0;
+
+/// Where the assembler puts the addition that closes a loop; the comparison is on the ALU pipe, the branch on none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counter {
+    /// `IADD3`.
+    Alu,
+    /// `VIADD`, which Hopper executes on the FMA pipe.
+    Fma,
+    /// `UIADD3`, on the uniform datapath.
+    Uniform,
+}
+
+impl Counter {
+    /// `pipes` with the loop's own instructions.
+    pub fn close(self, pipes: Pipes) -> Pipes {
+        let (alu, fma) = match self {
+            Counter::Alu => (2.0, 0.0),
+            Counter::Fma => (1.0, 1.0),
+            Counter::Uniform => (1.0, 0.0),
+        };
+        Pipes { alu: pipes.alu + alu, fma: pipes.fma + fma, ..pipes }
+    }
+}
 
 /// Shape of a launch, already within the hardware's limits.
 #[derive(Debug, Clone, Copy)]

@@ -369,6 +369,20 @@ impl CudaSession<'_> {
         }
     }
 
+    /// Asks one worker. After a failure none is kept: it may be dead or its context spoilt, and the next trial must
+    /// not get it.
+    fn ask(&mut self, worker: usize, command: &Command) -> Result<Reply, TrialError> {
+        let b = &mut *self.backend;
+        let answer = match b.workers.get_mut(worker) {
+            Some(w) => w.ask(command, &b.interrupted),
+            None => Err(TrialError::Failed("the trial's processes ended after an earlier failure".into())),
+        };
+        if answer.is_err() {
+            b.workers.clear();
+        }
+        answer
+    }
+
     fn run_sequential(&mut self) -> Result<Vec<TenantDone>, TrialError> {
         let n = self.grants.len();
         let shared: Vec<_> = (0..n).filter_map(|t| self.place(t, false)).collect();
@@ -380,11 +394,9 @@ impl CudaSession<'_> {
             }
             return Ok(out);
         }
-        let w = shared[0].0;
-        let b = &mut *self.backend;
         let who = shared.iter().map(|s| s.1).collect();
         let command = Command::Run { who, participants: 1, sequential: true, steady: false };
-        match b.workers[w].ask(&command, &b.interrupted)? {
+        match self.ask(shared[0].0, &command)? {
             Reply::Done(done) => Ok(done),
             _ => Err(TrialError::Failed("a worker answered out of turn".into())),
         }
@@ -399,8 +411,7 @@ impl Session for CudaSession<'_> {
     fn set_iterations(&mut self, tenant: usize, iterations: u64) -> Result<(), TrialError> {
         for solo in [true, false] {
             if let Some((w, k)) = self.place(tenant, solo) {
-                let b = &mut *self.backend;
-                b.workers[w].ask(&Command::Iterations { tenant: k, n: iterations }, &b.interrupted)?;
+                self.ask(w, &Command::Iterations { tenant: k, n: iterations })?;
             }
         }
         Ok(())
