@@ -22,9 +22,11 @@ build)
     cargo build --release --package cotenant
     target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
     strip -o "$dir/cotenant" "$target/release/cotenant"
+    # shellcheck disable=SC2046  # one --test for each name
+    built=$(cargo test --release --package cotenant $(printf -- '--test %s ' $tests) --no-run \
+        --message-format json-render-diagnostics)
     for t in $tests; do
-        bin=$(cargo test --release --package cotenant --test "$t" --no-run --message-format json-render-diagnostics |
-            sed -n 's/.*"executable":"\([^"]*\/'"$t"'-[0-9a-f]*\)".*/\1/p' | tail -n 1)
+        bin=$(sed -n 's/.*"executable":"\([^"]*\/'"$t"'-[0-9a-f]*\)".*/\1/p' <<<"$built" | tail -n 1)
         [ -x "$bin" ] || { echo "gpu-tests.sh: cargo named no binary for the test \"$t\"" >&2; exit 1; }
         strip -o "$dir/$t" "$bin"
     done

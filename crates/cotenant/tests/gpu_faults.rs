@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 /// The program: the one of this build, or the one that was built for this machine.
 fn exe() -> PathBuf {
-    std::env::var_os("COTENANT_WORKER_EXE").map_or_else(|| env!("CARGO_BIN_EXE_cotenant").into(), PathBuf::from)
+    std::env::var_os("COTENANT_WORKER_EXE")
+        .map_or_else(|| env!("CARGO_BIN_EXE_cotenant").into(), PathBuf::from)
 }
 
 /// Processes of which some environment entry satisfies `wanted`, as `(pid, name)`. Zombies have no environment.
@@ -72,7 +73,8 @@ impl Run {
             c.env(k, v);
         }
         let log = |name: &str| fs::File::create(dir.path().join(name)).expect("a log");
-        let child = c.stdin(Stdio::null()).stdout(log("out")).stderr(log("err")).spawn().expect("the program starts");
+        let child =
+            c.stdin(Stdio::null()).stdout(log("out")).stderr(log("err")).spawn().expect("the program starts");
         Run { child, dir }
     }
 
@@ -89,7 +91,10 @@ impl Run {
     /// Its MPS control and server processes, by their pipe folder (the kernel cuts their names to 15 letters).
     fn daemons(&self) -> Vec<(u32, String)> {
         let prefix = format!("CUDA_MPS_PIPE_DIRECTORY={}", self.scratch().display());
-        processes(|v| v.starts_with(&prefix)).into_iter().filter(|p| p.1.starts_with("nvidia-cuda-mps")).collect()
+        processes(|v| v.starts_with(&prefix))
+            .into_iter()
+            .filter(|p| p.1.starts_with("nvidia-cuda-mps"))
+            .collect()
     }
 
     fn scratch(&self) -> PathBuf {
@@ -112,7 +117,11 @@ impl Run {
             let done = self.lines("repeats.jsonl").iter().filter(|r| r["trial"] == id).count() >= n;
             done || !matches!(self.child.try_wait(), Ok(None))
         });
-        assert!(there && matches!(self.child.try_wait(), Ok(None)), "no {n} repeats of {id}; it said: {}", self.err());
+        assert!(
+            there && matches!(self.child.try_wait(), Ok(None)),
+            "no {n} repeats of {id}; it said: {}",
+            self.err()
+        );
     }
 
     fn err(&self) -> String {
@@ -131,7 +140,8 @@ impl Run {
     #[track_caller]
     fn outcome(&self, id: &str) -> (String, String) {
         let all = self.lines("outcomes.jsonl");
-        let o = all.iter().find(|o| o["trial"] == id).unwrap_or_else(|| panic!("no outcome of {id}: {all:?}"));
+        let o =
+            all.iter().find(|o| o["trial"] == id).unwrap_or_else(|| panic!("no outcome of {id}: {all:?}"));
         let text = |key: &str| o[key].as_str().unwrap_or_default().to_owned();
         (text("status"), text("reason"))
     }
@@ -274,17 +284,16 @@ fn an_interrupt_in_the_middle_of_an_mps_trial_leaves_nothing() {
 fn exhausted_memory_fails_the_trial_with_numbers_and_the_next_one_works() {
     // Four arrays of 24.95 % each: the card has room for them and none for the contexts beside them.
     let big = "kernel = \"copy\"\nblocks = \"sms\"\nthreads = 1024\nparams = { bytes = \"0.2495*dram\" }\niterations = 1";
-    let text = long_then_short("\"processes\"").replace(
-        "kernel = \"fp32-mul\"\nblocks = \"sms\"\nthreads = 128\nduration = \"40ms\"",
-        big,
-    );
+    let text = long_then_short("\"processes\"")
+        .replace("kernel = \"fp32-mul\"\nblocks = \"sms\"\nthreads = 128\nduration = \"40ms\"", big);
     let mut run = Run::start(&text, &[], &[]);
     let ended = run.ends();
     assert_eq!(ended.code, Some(1), "{}", ended.err);
     let (status, reason) = run.outcome("hit");
     assert_eq!(status, "failed");
     assert!(reason.contains("memory") && reason.contains("free"), "{reason}");
-    let numbers = reason.split(|c: char| !c.is_ascii_digit() && c != '.').filter(|w| w.parse::<f64>().is_ok()).count();
+    let numbers =
+        reason.split(|c: char| !c.is_ascii_digit() && c != '.').filter(|w| w.parse::<f64>().is_ok()).count();
     assert!(numbers >= 2, "bytes wanted and bytes free: {reason}");
     assert_eq!(run.outcome("after").0, "done");
     run.left_nothing();
@@ -341,7 +350,10 @@ impl Foreign {
     }
 
     fn alive(&self) -> bool {
-        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).is_some_and(|p| test_kill_process(p).is_ok())
+        i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .is_some_and(|p| test_kill_process(p).is_ok())
             && self.ask("get_default_active_thread_percentage").is_some()
     }
 }
@@ -356,7 +368,8 @@ impl Drop for Foreign {
         }
         let mark = format!("CUDA_MPS_PIPE_DIRECTORY={}", self.dir.path().display());
         for (pid, name) in processes(|v| v == mark) {
-            if name.starts_with("nvidia-cuda-mps") && servers.split_whitespace().any(|s| s == pid.to_string()) {
+            if name.starts_with("nvidia-cuda-mps") && servers.split_whitespace().any(|s| s == pid.to_string())
+            {
                 signal(pid, Signal::KILL);
             }
         }
@@ -371,7 +384,8 @@ const SHORT: [&str; 4] = ["--only", "after", "--only", "elsewhere"];
 fn a_daemon_of_others_is_neither_used_nor_stopped() {
     let foreign = Foreign::start();
     for mode in ["\"mps\"", "\"processes\""] {
-        let mut run = Run::start(&long_then_short(mode), &SHORT, &[("CUDA_MPS_PIPE_DIRECTORY", foreign.pipe())]);
+        let mut run =
+            Run::start(&long_then_short(mode), &SHORT, &[("CUDA_MPS_PIPE_DIRECTORY", foreign.pipe())]);
         let ended = run.ends();
         assert_eq!(ended.code, Some(0), "{mode}: {}", ended.err);
         run.left_nothing();
@@ -385,7 +399,8 @@ fn a_daemon_of_others_is_neither_used_nor_stopped() {
 fn joining_a_daemon_uses_it_and_leaves_it_running() {
     let foreign = Foreign::start();
     let more: Vec<&str> = SHORT.iter().copied().chain(["--join-mps"]).collect();
-    let mut run = Run::start(&long_then_short("\"mps\""), &more, &[("CUDA_MPS_PIPE_DIRECTORY", foreign.pipe())]);
+    let mut run =
+        Run::start(&long_then_short("\"mps\""), &more, &[("CUDA_MPS_PIPE_DIRECTORY", foreign.pipe())]);
     let ended = run.ends();
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     run.left_nothing();
@@ -398,7 +413,8 @@ fn joining_a_daemon_uses_it_and_leaves_it_running() {
 fn joining_where_no_daemon_is_skips_with_words() {
     let nowhere = tempfile::tempdir().expect("a temporary folder");
     let more = ["--only", "after", "--join-mps"];
-    let mut run = Run::start(&long_then_short("\"mps\""), &more, &[("CUDA_MPS_PIPE_DIRECTORY", nowhere.path())]);
+    let mut run =
+        Run::start(&long_then_short("\"mps\""), &more, &[("CUDA_MPS_PIPE_DIRECTORY", nowhere.path())]);
     let ended = run.ends();
     assert_eq!(ended.code, Some(6), "{}", ended.err);
     let (status, reason) = run.outcome("after");
@@ -417,9 +433,13 @@ fn looking_at_the_machine_touches_no_daemon_of_others_but_names_it() {
         .output()
         .expect("the program starts");
     let findings: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
-    let named = findings.as_array().and_then(|f| f.iter().find(|f| f["item"] == "MPS daemon already running"));
+    let named =
+        findings.as_array().and_then(|f| f.iter().find(|f| f["item"] == "MPS daemon already running"));
     let named = named.expect("a finding on running daemons");
     assert_eq!(named["status"], "note", "{named}");
-    assert!(named["detail"].as_str().is_some_and(|d| d.contains(&foreign.pipe().display().to_string())), "{named}");
+    assert!(
+        named["detail"].as_str().is_some_and(|d| d.contains(&foreign.pipe().display().to_string())),
+        "{named}"
+    );
     assert!(foreign.alive() && foreign.servers().is_empty(), "doctor made a client of the daemon of others");
 }

@@ -16,7 +16,12 @@ impl Fake {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let library = dir.path().join("libfake-nvml.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake_nvml.c");
-        let done = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).args(flags).arg(source).status();
+        let done = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .args(flags)
+            .arg(source)
+            .status();
         match done {
             Err(e) => {
                 eprintln!("skipped: `cc` cannot be started: {e}");
@@ -60,14 +65,21 @@ fn the_inventory_says_what_nvml_says() {
     let m = fake.monitor();
     assert_eq!(m.driver_version().expect("a version"), "999.42.07");
     let i = m.inventory(0).expect("an inventory");
-    assert_eq!((i.name.as_str(), i.uuid.as_str()), ("NVIDIA H100 80GB HBM3", "GPU-00000000-0000-0000-0000-00000000000a"));
+    assert_eq!(
+        (i.name.as_str(), i.uuid.as_str()),
+        ("NVIDIA H100 80GB HBM3", "GPU-00000000-0000-0000-0000-00000000000a")
+    );
     assert_eq!((i.max_sm_clock_mhz, i.max_memory_clock_mhz), (Some(1980), Some(2619)));
     assert_eq!(i.power_limit_w, Some(700.0));
     assert_eq!((i.gpm, m.inventory(1).expect("an inventory").gpm), (true, false));
     assert_eq!(i.compute_mode.as_deref(), Some("ExclusiveProcess"));
     assert_eq!(i.persistence, Some(true));
     assert_eq!(i.processes, [(4242, "/usr/bin/neighbour".to_owned())]);
-    assert_eq!(m.index_of("gpu-00000000-0000-0000-0000-00000000000B"), Some(1), "UUIDs are compared without case");
+    assert_eq!(
+        m.index_of("gpu-00000000-0000-0000-0000-00000000000B"),
+        Some(1),
+        "UUIDs are compared without case"
+    );
     assert_eq!(m.index_of("GPU-nobody"), None);
     assert!(m.inventory(2).is_err() && m.read(2).is_err(), "there is no third GPU");
 }
@@ -100,7 +112,11 @@ fn each_throttle_bit_has_its_word() {
     }
     for quiet in ["0x0", "0x1", "0x2", "0x100"] {
         let Some(fake) = Fake::compile(&[&format!("-DTHROTTLE={quiet}ULL")]) else { return };
-        assert_eq!(fake.monitor().read(0).expect("a reading").throttle, [""; 0], "{quiet} slows nothing down");
+        assert_eq!(
+            fake.monitor().read(0).expect("a reading").throttle,
+            [""; 0],
+            "{quiet} slows nothing down"
+        );
     }
 }
 

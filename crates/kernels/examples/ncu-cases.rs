@@ -56,7 +56,7 @@ const ROWS: &[Row] = &[
     ("read", 264, 512, 2, &[("bytes", 4.0 * GIB), ("pattern", 1.0)], None),
     ("write", 264, 1024, 2, &[("bytes", 4.0 * GIB)], None),
     ("copy", 264, 512, 1, &[("bytes", 4.0 * GIB)], None),
-    ("copy", 1_048_576, 256, 1, &[("bytes", 4.0 * GIB), ("unroll", 1.0)], Some(("dram_share", 0.88))),
+    ("copy", 131_072, 1024, 1, &[("bytes", 4.0 * GIB), ("unroll", 2.0)], Some(("dram_share", 0.88))),
     ("copy", 264, 512, 1, &[("bytes", 4.0 * GIB), ("pattern", 1.0)], None),
     ("copy", 264, 512, 1, &[("bytes", 4.0 * GIB), ("unroll", 2.0)], None),
     ("copy-paper", 33, 1024, 1, &[("bytes", 4.0 * GIB)], None),

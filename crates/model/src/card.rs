@@ -50,6 +50,9 @@ pub struct DeviceCard {
     /// Who wins at a full issue slot.
     #[serde(default)]
     pub issue: Issue,
+    /// How tenants get in each other's way below and at saturation.
+    #[serde(default)]
+    pub contention: Contention,
     /// Costs of launching.
     #[serde(default)]
     pub launch: Launch,
@@ -244,6 +247,33 @@ pub struct Issue {
     pub hog_share: Option<f64>,
     /// Cycles that an instruction of a waiting kernel waits, for each unit of ρ/(1-ρ) of the always-ready ones.
     pub wait_factor: Option<f64>,
+}
+
+/// How tenants get in each other's way, below saturation and at it. No single kernel shows these values: they are
+/// fitted to pairs, and the probe leaves them as they are.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Contention {
+    /// To which runs fitted.
+    pub source: String,
+    /// Weight `c` of collisions at the issue slots: a kernel that uses the share `u` of them takes
+    /// `1 + c·u·v·(1 - u²)` times as long beside others that use `v`.
+    pub issue_collision: Option<f64>,
+    /// Weight `c` of collisions on the FMA pipe: a kernel of which the share `f` of the instructions are FMAs takes
+    /// `c·f·v` of its time longer beside others that use the share `v` of the pipe.
+    pub fma_collision: Option<f64>,
+    /// Of a pipe that each of two kernels fills alone, the share that the one that came first keeps, 0.5..1.
+    pub pipe_first_share: Option<f64>,
+    /// The same of the data path of L1 and shared memory, for accesses of equal length.
+    pub l1_first_share: Option<f64>,
+    /// Weight `k` of uneven sets: of a scattered footprint `F` in an L1 of `C` bytes, `1 - exp(-k·(F/C)²)` misses.
+    pub l1_scatter: Option<f64>,
+    /// Share of the tensor cores' ceiling that `mma.sync` reaches, 0..1.
+    pub tensor_mma_share: Option<f64>,
+    /// Speed of a host copy while one in the other direction runs, over its speed alone, 0.5..1.
+    pub duplex_share: Option<f64>,
+    /// Global atomics of one warp that are under way at the same time.
+    pub atomics_inflight: Option<f64>,
 }
 
 /// Costs of launching, ns.

@@ -29,6 +29,12 @@ impl Curve {
         Curve(self.0.iter().map(|&(x, y)| (x * kx, y * ky)).collect())
     }
 
+    /// The same shares counted from the value at `x`, which becomes 0 as all before it: `(y - y₀)/(1 - y₀)`.
+    pub fn from_zero_at(&self, x: f64) -> Curve {
+        let zero = self.at(x).min(0.99);
+        Curve(self.0.iter().map(|&(x, y)| (x, ((y - zero) / (1.0 - zero)).max(0.0))).collect())
+    }
+
     /// The first point, if there is one.
     pub fn first(&self) -> Option<(f64, f64)> {
         self.0.first().copied()
@@ -90,6 +96,12 @@ mod tests {
     fn scaling_moves_both_axes() {
         let c = Curve(vec![(1.0, 10.0), (3.0, 30.0)]).scaled(2.0, 0.5);
         assert_eq!(c.at(4.0), 10.0);
+    }
+
+    #[test]
+    fn shares_are_counted_from_a_point() {
+        let c = Curve(vec![(1.0, 0.1), (2.0, 0.2), (3.0, 1.0)]).from_zero_at(2.0);
+        assert_eq!((c.at(1.0), c.at(2.0), c.at(3.0)), (0.0, 0.0, 1.0));
     }
 
     #[test]

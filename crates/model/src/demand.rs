@@ -39,6 +39,9 @@ pub struct Pipes {
     pub xu: f64,
     /// tensor core, counted in units of one m16n8k16 product (2·16·8·16 flop) per warp.
     pub tensor: f64,
+    /// Of these, the ones by warp-synchronous `mma.sync`: they reach a part of the cores' rate only.
+    #[serde(default)]
+    pub tensor_sync: f64,
     /// loads, stores and atomics, shared or global (`lsu`).
     pub lsu: f64,
 }
@@ -69,6 +72,10 @@ pub struct Demand {
     pub block_footprint_bytes: f64,
     /// Loads may hit in L1 (false where they bypass it, `ld.global.cg`).
     pub caches_in_l1: bool,
+    /// What a block touches lies in pieces that other blocks' pieces separate (a grid-stride loop): it fills the sets
+    /// of L1 unevenly and misses long before it exceeds L1.
+    #[serde(default)]
+    pub l1_scatter: bool,
     /// Shared-memory wavefronts (128 B each without conflicts; an n-way conflict costs n) per warp.
     pub smem_wavefronts: f64,
     /// Global atomics per warp (each one an L2 operation of 32 lanes on one or more sectors).

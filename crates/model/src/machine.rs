@@ -60,6 +60,22 @@ pub struct Machine {
     pub hog_share: f64,
     /// Cycles of wait for each instruction of a waiting kernel and unit of ρ/(1-ρ).
     pub wait_factor: f64,
+    /// See [`crate::card::Contention::issue_collision`].
+    pub issue_collision: f64,
+    /// See [`crate::card::Contention::fma_collision`].
+    pub fma_collision: f64,
+    /// Share of a full pipe that the kernel that came first keeps.
+    pub pipe_first_share: f64,
+    /// Share of the full data path of L1 that the kernel that came first keeps.
+    pub l1_first_share: f64,
+    /// Weight of uneven sets of L1.
+    pub l1_scatter: f64,
+    /// Share of the tensor cores' rate that `mma.sync` reaches.
+    pub tensor_mma_share: f64,
+    /// Speed of a host copy beside one in the other direction.
+    pub duplex_share: f64,
+    /// Atomics that a warp has under way.
+    pub atomics_inflight: f64,
     /// Hit in L1, ns.
     pub l1_ns: f64,
     /// L2: bandwidth and latency.
@@ -162,16 +178,16 @@ impl Machine {
         let (kl2, kl1) = (s.l2_bytes.0 as f64 / REFERENCE_L2, s.l1_bytes.0 as f64 / REFERENCE_L1);
         let cap = &card.capacity;
         let or = |c: &Option<Curve>, reference: Curve, k: f64| c.clone().unwrap_or(reference.scaled(k, 1.0));
-        // A pipe's measured share of its peak bounds it; fp32 and fp64 are the ones that a card measures.
-        let share = |pct: Option<f64>| pct.map_or(1.0, |p| p / 100.0);
-        let (fma_share, fp64_share) = (share(c.fma_pipe_pct), share(c.fp64_pipe_pct));
+        // What 60 % of L2 seems to miss are hits in L1 of the smallest sizes, from which shares are counted.
+        let fits = 0.6 * s.l2_bytes.0 as f64;
         let tensor = c.tensor_tflops.map_or(s.pipes.tensor, |t| {
             // 2·16·8·16 flop for each product.
             (t * 1e3 / (4096.0 * f64::from(s.sms) * ghz)).min(s.pipes.tensor)
         });
         let l1_bytes = c.shared_bytes_per_cycle.unwrap_or(s.l1_bytes_per_cycle);
         let (p, k) = (s.pipes, &card.knees);
-        let (issue_knee, pipe_knee) = (k.issue.unwrap_or(12.0), k.pipes.unwrap_or(10.4));
+        let (issue_knee, pipe_knee) = (k.issue.unwrap_or(12.0), k.pipes.unwrap_or(60.0));
+        let x = &card.contention;
         let (l1_knee, port_knee) = (k.l1.unwrap_or(10.4), k.l2_port.unwrap_or(10.4));
         let plain = card.launch.plain_ns.unwrap_or(3700.0);
         let link = 0.86 * s.host_link_gbs;
@@ -180,8 +196,8 @@ impl Machine {
             ghz,
             capacity: [
                 c.issue_ipc.unwrap_or(s.issue_per_cycle),
-                p.fma * fma_share,
-                p.fp64 * fp64_share,
+                p.fma,
+                p.fp64,
                 p.alu,
                 p.fp16,
                 p.xu,
@@ -196,12 +212,20 @@ impl Machine {
             ],
             hog_share: card.issue.hog_share.unwrap_or(0.998),
             wait_factor: card.issue.wait_factor.unwrap_or(0.25),
+            issue_collision: x.issue_collision.unwrap_or(1.45),
+            fma_collision: x.fma_collision.unwrap_or(0.5),
+            pipe_first_share: x.pipe_first_share.unwrap_or(0.97),
+            l1_first_share: x.l1_first_share.unwrap_or(0.55),
+            l1_scatter: x.l1_scatter.unwrap_or(1.3),
+            tensor_mma_share: x.tensor_mma_share.unwrap_or(if s.capability == (9, 0) { 0.667 } else { 1.0 }),
+            duplex_share: x.duplex_share.unwrap_or(0.92),
+            atomics_inflight: x.atomics_inflight.unwrap_or(16.0),
             l1_ns: card.latency.l1_ns.unwrap_or(33.0 / ghz),
             l2: Loaded::new(l2_curve, l2_read, l2_copy),
             dram: Loaded::new(dram_curve, dram_read, dram_copy),
             atomics_per_ns: c.l2_atomics_per_ns.unwrap_or(0.018 * f64::from(s.sms) * ghz),
-            l2_alone: or(&cap.l2_alone, reference_l2_alone(), kl2),
-            l2_shared: or(&cap.l2_shared, reference_l2_shared(), kl2),
+            l2_alone: or(&cap.l2_alone, reference_l2_alone(), kl2).from_zero_at(fits),
+            l2_shared: or(&cap.l2_shared, reference_l2_shared(), kl2).from_zero_at(fits),
             l1_alone: or(&cap.l1_alone, reference_l1_alone(), kl1),
             l1_shared: or(&cap.l1_shared, reference_l1_shared(), kl1),
             launch_ns: [plain, card.launch.ex_ns.unwrap_or(plain), card.launch.graph_ns.unwrap_or(1500.0)],
@@ -213,7 +237,7 @@ impl Machine {
             order: card.placement.order,
             leftover: card.placement.leftover.unwrap_or(true),
             block_start_ns: card.placement.block_start_ns.unwrap_or(700.0),
-            block_spread: card.placement.block_spread.unwrap_or(0.05),
+            block_spread: card.placement.block_spread.unwrap_or(0.0),
             host_link: [c.host_to_device_gbs.unwrap_or(link), c.device_to_host_gbs.unwrap_or(link)],
         }
     }

@@ -10,7 +10,7 @@
 use crate::demand::Demand;
 use crate::law::capacity::{self, Tenant};
 use crate::law::fill::{Pressure, fill, knee};
-use crate::law::issue;
+use crate::law::{first, issue};
 use crate::machine::{Machine, STATIONS, Station};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,8 @@ pub struct Resident<'a> {
     pub shared_bytes: u64,
     /// Turns that each block makes over its data: the first of them misses L1 whatever fits.
     pub turns: u64,
+    /// Place in the order of arrival: the resident with the lowest number on an SM came there first.
+    pub arrival: u32,
 }
 
 /// What limits a kernel's speed.
@@ -121,8 +123,6 @@ const ALL: usize = STATIONS + 1;
 
 /// Independent stores that a warp has under way before the memory system holds it up, bytes.
 const STORES_INFLIGHT: f64 = 512.0;
-/// Atomics without return that a warp has under way.
-const ATOMICS_INFLIGHT: f64 = 16.0;
 /// What a load keeps in flight where the demand does not say: one 128-byte line.
 const LINE: f64 = 128.0;
 
@@ -148,6 +148,15 @@ struct Part {
     /// ns of service of each station of one SM for one iteration of one warp.
     service: [f64; STATIONS],
     hog: bool,
+    arrival: u32,
+    /// 128-byte wavefronts of one access to L1 or shared memory.
+    wavefronts: f64,
+    /// Share of its instructions that are FMAs.
+    fma: f64,
+    /// Shares of the issue slots and of the FMA pipe that it uses alone.
+    alone_use: (f64, f64),
+    /// Share of its instructions that are fp64.
+    fp64: f64,
 }
 
 /// Time parts of one iteration at given latencies, ns.
@@ -165,6 +174,9 @@ struct Work {
     rate: Vec<f64>,
     pressure: Vec<Pressure>,
     wants: Vec<[f64; ALL]>,
+    weights: Vec<f64>,
+    /// Pressure of each member with none but itself on the SM.
+    alone: Vec<Pressure>,
     out: Vec<Pressure>,
     member: Vec<usize>,
     /// Read and written at L2 and DRAM, bytes per ns.
@@ -236,7 +248,7 @@ fn parts(m: &Machine, residents: &[Resident<'_>]) -> Vec<Part> {
                 sleep: d.sleep_ns,
                 rounds,
                 store_rounds: (d.store_bytes - d.load_bytes).max(0.0) / d.inflight_bytes.max(STORES_INFLIGHT),
-                atomic_rounds: d.l2_atomics / ATOMICS_INFLIGHT,
+                atomic_rounds: d.l2_atomics / m.atomics_inflight,
                 load: d.load_bytes,
                 store: d.store_bytes,
                 atomic_bytes: d.l2_atomics * m.l2.copy_gbs() / m.atomics_per_ns,
@@ -245,6 +257,12 @@ fn parts(m: &Machine, residents: &[Resident<'_>]) -> Vec<Part> {
                 m2: 0.0,
                 service: service(m, d),
                 hog: false,
+                arrival: r.arrival,
+                wavefronts: ((d.load_bytes + d.store_bytes) / 128.0 + d.smem_wavefronts)
+                    / d.pipes.lsu.max(f64::MIN_POSITIVE),
+                fma: (d.pipes.fma / d.issue.max(f64::MIN_POSITIVE)).min(1.0),
+                alone_use: (0.0, 0.0),
+                fp64: (d.pipes.fp64 / d.issue.max(f64::MIN_POSITIVE)).min(1.0),
             }
         })
         .collect()
@@ -260,7 +278,8 @@ fn service(m: &Machine, d: &Demand) -> [f64; STATIONS] {
     amount[Station::Fp64 as usize] = p.fp64;
     amount[Station::Alu as usize] = p.alu;
     amount[Station::Xu as usize] = p.xu;
-    amount[Station::Tensor as usize] = p.tensor;
+    // A product by `mma.sync` occupies the core for longer.
+    amount[Station::Tensor as usize] = p.tensor + p.tensor_sync * (1.0 / m.tensor_mma_share - 1.0);
     amount[Station::Lsu as usize] = p.lsu;
     amount[Station::L1 as usize] = (d.load_bytes + d.store_bytes) / 128.0 + d.smem_wavefronts;
     if m.spec.pipes.fp16_on_fma {
@@ -296,7 +315,11 @@ fn set_misses(m: &Machine, residents: &[Resident<'_>], parts: &mut [Part]) {
         } else {
             0.0
         };
-        p.m1 = if d.caches_in_l1 { m.l1_alone.at(l1_footprint).max(first_turn(r)) } else { 1.0 };
+        p.m1 = if d.caches_in_l1 {
+            m.l1_alone.at(l1_footprint).max(first_turn(r)).max(uneven(m, r, l1_footprint))
+        } else {
+            1.0
+        };
         let on_gpu: u64 = residents
             .iter()
             .filter(|o| o.kernel == r.kernel)
@@ -311,6 +334,8 @@ fn set_misses(m: &Machine, residents: &[Resident<'_>], parts: &mut [Part]) {
         let waiting = turn.l2 + turn.dram + p.sleep + p.rounds * m.l1_ns;
         p.hog = issue::always_ready((turn.total - waiting).max(service), waiting);
         let rate = p.warps / alone;
+        let use_of = |station: Station| rate * p.service[station as usize];
+        p.alone_use = (use_of(Station::Issue), use_of(Station::Fma));
         l1_tenants.push(Tenant { footprint: l1_footprint, rate: rate * (d.load_bytes + d.store_bytes) });
         let l2_rate = rate * p.sms * (d.load_bytes * p.m1 + d.store_bytes);
         match l2_tenants.iter().position(|t| t.0 == r.kernel) {
@@ -339,13 +364,23 @@ fn set_misses(m: &Machine, residents: &[Resident<'_>], parts: &mut [Part]) {
             let list: Vec<Tenant> = same.iter().map(|&j| l1_tenants[j]).collect();
             capacity::misses(&list, &m.l1_alone, &m.l1_shared, &mut miss);
             if let Some(k) = same.iter().position(|&j| j == i) {
-                parts[i].m1 = miss[k].max(first_turn(&residents[i]));
+                let r = &residents[i];
+                parts[i].m1 = miss[k].max(first_turn(r)).max(uneven(m, r, capacity::window(&list, k)));
             }
         }
     }
     for p in parts.iter_mut() {
         let port = Station::L2Port as usize;
         p.service[port] = (p.load * p.m1 + p.store) / (m.capacity[port] * m.ghz);
+    }
+}
+
+/// Share of accesses that miss L1 because a scattered footprint fills its sets unevenly.
+fn uneven(m: &Machine, r: &Resident<'_>, footprint: f64) -> f64 {
+    if r.demand.l1_scatter {
+        capacity::scattered(footprint, m.spec.l1_bytes.0 as f64, m.l1_scatter)
+    } else {
+        0.0
     }
 }
 
@@ -409,7 +444,7 @@ fn one_sm(m: &Machine, parts: &[Part], w: &mut Work) {
         w.wants.clear();
         w.wants
             .extend(w.member.iter().filter(|&&i| parts[i].hog).map(|&i| wants(&parts[i], &w.turn[i], 1.0)));
-        fill(&w.wants, &mut w.out);
+        fill(&w.wants, &[], &mut w.out);
         let mut k = 0;
         for &i in &w.member {
             if parts[i].hog {
@@ -428,12 +463,57 @@ fn one_sm(m: &Machine, parts: &[Part], w: &mut Work) {
     let left = issue::left(used, m.hog_share);
     w.wants.clear();
     w.wants.extend(w.member.iter().map(|&i| wants(&parts[i], &w.turn[i], left)));
-    fill(&w.wants, &mut w.out);
+    weights(m, parts, w);
+    fill(&w.wants, &w.weights, &mut w.out);
+    let together = |f: fn(&Part) -> f64| w.member.iter().map(|&i| f(&parts[i])).sum::<f64>();
+    let (all_issue, all_fma) = (together(|p| p.alone_use.0), together(|p| p.alone_use.1));
     for k in 0..w.member.len() {
         let i = w.member[k];
-        let (rate, pressure) = slowed(m, &parts[i], &w.turn[i], w.out[k]);
+        let p = &parts[i];
+        let (mut rate, pressure) = slowed(m, p, &w.turn[i], w.out[k]);
+        if p.hog && w.member.len() > 1 {
+            // Collisions cost time where there is some to lose: they and saturation do not add up.
+            let (own_issue, own_fma) = p.alone_use;
+            let colliding = own_issue * (1.0 - p.fp64);
+            let stretch = issue::collisions(m.issue_collision, colliding, all_issue - own_issue)
+                + m.fma_collision * p.fma * (all_fma - own_fma).clamp(0.0, 1.0);
+            let alone = slowed(m, p, &w.turn[i], w.alone[k]).0;
+            rate = rate.min(alone / (1.0 + stretch));
+        }
         w.rate[i] = rate;
         w.pressure[i] = pressure;
+    }
+}
+
+/// How fast each of `w.member` comes up at the stations that it contends for (law `first`).
+fn weights(m: &Machine, parts: &[Part], w: &mut Work) {
+    w.weights.clear();
+    w.alone.clear();
+    let first = w.member.iter().map(|&i| parts[i].arrival).min().unwrap_or(0);
+    let mut asked = [0.0; ALL];
+    for u in &w.wants {
+        for (a, u) in asked.iter_mut().zip(u) {
+            *a += u;
+        }
+    }
+    for (u, &i) in w.wants.iter().zip(&w.member) {
+        let p = &parts[i];
+        // The station at which it meets the most demand.
+        let contended = (0..ALL)
+            .filter(|&s| u[s] > 0.0)
+            .fold(usize::MAX, |best, s| if best == usize::MAX || asked[s] > asked[best] { s } else { best });
+        let came_first =
+            p.arrival == first && w.member.iter().filter(|&&j| parts[j].arrival == first).count() == 1;
+        let weight = match contended {
+            s if s == Station::L1 as usize => first::at_l1(p.wavefronts, came_first, m.l1_first_share),
+            s if (Station::Fma as usize..=Station::Xu as usize).contains(&s) => {
+                first::at_pipe(u[s], came_first, m.pipe_first_share)
+            }
+            _ => 1.0,
+        };
+        w.weights.push(weight);
+        let fullest = (0..ALL).fold(0, |a, b| if u[b] > u[a] { b } else { a });
+        w.alone.push(Pressure { u: u[fullest].min(1.0), station: fullest });
     }
 }
 

@@ -43,7 +43,8 @@ struct Active {
 /// kernel, which the measured rates contain already.
 const DRIFT_WAVES: u64 = 4;
 
-/// Where copies and empty launches are served, one at a time or sharing evenly.
+/// Where copies and empty launches are served: a copy engine takes its copies in order of arrival (two tenants' rows
+/// of copies in one direction ran one after the other on the H100), launches of a context share its launch path.
 #[derive(PartialEq, Clone, Copy)]
 enum Lane {
     Link(Direction),
@@ -77,6 +78,8 @@ struct Engine<'a> {
     /// Floor of each stream.
     floor_of: Vec<usize>,
     kernels: Vec<KernelLoad>,
+    /// When the last launch of each kernel reached the device, as a count.
+    arrived: Vec<u64>,
     /// First kernel key of each stream's pattern, by slot.
     keys: Vec<Vec<u32>>,
     active: Vec<Option<Active>>,
@@ -127,6 +130,7 @@ impl<'a> Engine<'a> {
             hosts: scenario.streams.iter().map(|s| Host::new(s, m, scenario.steady)).collect(),
             floors: vec![Floor::new(m.spec.sms, each); contexts.len().max(1)],
             floor_of,
+            arrived: vec![0; kernels.len()],
             kernels,
             keys,
             active: Vec::new(),
@@ -163,7 +167,7 @@ impl<'a> Engine<'a> {
             if self.dirty {
                 self.place();
                 let floor = &mut self.floors[self.slices.running];
-                self.rates.assign(self.m, &self.kernels, floor);
+                self.rates.assign(self.m, &self.kernels, &self.arrived, floor);
                 self.dirty = false;
             }
             let dt = self.until_next();
@@ -214,10 +218,14 @@ impl<'a> Engine<'a> {
                 let drifts = self.noise > 0.0
                     && self.m.block_spread > 0.0
                     && u64::from(k.shape.blocks) >= DRIFT_WAVES * wave;
+                let kernel = self.keys[stream][slot];
+                if let Some(at) = self.arrived.get_mut(kernel as usize) {
+                    *at = self.arrivals;
+                }
                 let active = Active {
                     stream,
                     index,
-                    kernel: self.keys[stream][slot],
+                    kernel,
                     holding,
                     mask,
                     floor: self.floor_of[stream],
@@ -256,7 +264,9 @@ impl<'a> Engine<'a> {
         let queued = |(h, &f): (&Host<'_>, &usize)| {
             f == floor && matches!(h.stand, Stand::Coming { queued, .. } if queued <= self.now + SAME)
         };
+        let launches = |j: &Job| matches!(j.lane, Lane::Launches(_)) && self.floor_of[j.stream] == floor;
         self.active.iter().flatten().any(|a| a.floor == floor)
+            || self.jobs.iter().any(launches)
             || self.hosts.iter().zip(&self.floor_of).any(queued)
     }
 
@@ -338,9 +348,27 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Jobs that share a lane with job `i`, itself included.
-    fn sharing(&self, i: usize) -> f64 {
-        self.jobs.iter().filter(|j| j.lane == self.jobs[i].lane).count() as f64
+    /// Speed of job `i` as a share of its speed alone.
+    fn speed(&self, i: usize) -> f64 {
+        let lane = self.jobs[i].lane;
+        match lane {
+            Lane::Link(_) => {
+                // `jobs` is in order of arrival.
+                let other = |j: &Job| matches!(j.lane, Lane::Link(_)) && j.lane != lane;
+                match self.jobs.iter().position(|j| j.lane == lane) {
+                    Some(first) if first == i && self.jobs.iter().any(other) => self.m.duplex_share,
+                    Some(first) if first == i => 1.0,
+                    _ => 0.0,
+                }
+            }
+            Lane::Launches(_) => {
+                let mine = self.floor_of[self.jobs[i].stream];
+                if self.floors.len() > 1 && (self.slices.switch.is_some() || mine != self.slices.running) {
+                    return 0.0;
+                }
+                1.0 / self.jobs.iter().filter(|j| j.lane == lane).count() as f64
+            }
+        }
     }
 
     /// ns to the next event.
@@ -352,7 +380,10 @@ impl<'a> Engine<'a> {
             }
         }
         for (i, j) in self.jobs.iter().enumerate() {
-            at = at.min(j.left * self.sharing(i));
+            let speed = self.speed(i);
+            if speed > 0.0 {
+                at = at.min(j.left / speed);
+            }
         }
         match self.slices.switch {
             Some((_, done)) => at = at.min(done - self.now),
@@ -361,7 +392,7 @@ impl<'a> Engine<'a> {
                 let others = (0..self.floors.len()).any(|f| f != self.slices.running && self.busy(f));
                 if others {
                     at = at.min(self.slices.until - self.now);
-                } else if self.floors.len() > 1 && self.slices.until.is_finite() {
+                } else if self.slices.until.is_finite() && self.busy(self.slices.running) {
                     // Alone: slices pass without a trace, but where they begin must be right for a newcomer.
                     at = at.min((self.slices.until - self.now).max(SAME));
                 }
@@ -372,18 +403,18 @@ impl<'a> Engine<'a> {
 
     /// Lets `dt` ns pass and books what ended.
     fn pass(&mut self, dt: f64, ended: &mut Vec<Ended>) {
-        let lanes: Vec<f64> = (0..self.jobs.len()).map(|i| self.sharing(i)).collect();
+        let speeds: Vec<f64> = (0..self.jobs.len()).map(|i| self.speed(i)).collect();
         if self.slices.switch.is_none() {
             self.floors[self.slices.running].advance(dt);
         }
         self.now += dt;
-        for (j, n) in self.jobs.iter_mut().zip(lanes) {
-            j.left -= dt / n;
+        for (j, speed) in self.jobs.iter_mut().zip(speeds) {
+            j.left -= dt * speed;
         }
         let mut i = 0;
         while i < self.jobs.len() {
             if self.jobs[i].left <= SAME {
-                let j = self.jobs.swap_remove(i);
+                let j = self.jobs.remove(i);
                 self.book(j.stream, j.submit, j.start);
             } else {
                 i += 1;

@@ -5,8 +5,8 @@ use cotenant_model::demand::KernelLoad;
 use cotenant_model::{Machine, Resident, solve};
 use std::collections::HashMap;
 
-/// SMs with the same kernels: their number, and blocks by kernel.
-type Class = (u32, Vec<(u32, u32)>);
+/// SMs with the same kernels: their number, and for each kernel its key, blocks and place in the order of arrival.
+type Class = (u32, Vec<(u32, u32, u32)>);
 
 /// Rates by composition.
 #[derive(Debug, Default)]
@@ -18,9 +18,10 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// Sets the rate of every cohort on `floor`. `kernels` is indexed by [`crate::floor::Cohort::kernel`].
-    pub fn assign(&mut self, m: &Machine, kernels: &[KernelLoad], floor: &mut Floor) {
-        let (classes, class_of) = classes(floor);
+    /// Sets the rate of every cohort on `floor`. `kernels` and `arrivals` (when the launch reached the device) are
+    /// indexed by [`crate::floor::Cohort::kernel`].
+    pub fn assign(&mut self, m: &Machine, kernels: &[KernelLoad], arrivals: &[u64], floor: &mut Floor) {
+        let (classes, class_of) = classes(floor, arrivals);
         if classes.is_empty() {
             return;
         }
@@ -28,7 +29,7 @@ impl Rates {
         for (sms, blocks) in &classes {
             key.push(*sms);
             key.push(blocks.len() as u32);
-            key.extend(blocks.iter().flat_map(|&(k, b)| [k, b]));
+            key.extend(blocks.iter().flat_map(|&(k, b, rank)| [k, b, rank]));
         }
         let rates = self.known.entry(key).or_insert_with(|| {
             self.solves += 1;
@@ -53,21 +54,24 @@ impl Rates {
 }
 
 /// Classes in a canonical order, and the class of each group (any number for empty groups).
-fn classes(floor: &Floor) -> (Vec<Class>, Vec<usize>) {
+fn classes(floor: &Floor, arrivals: &[u64]) -> (Vec<Class>, Vec<usize>) {
     let mut classes: Vec<Class> = Vec::new();
     let mut of = Vec::with_capacity(floor.groups.len());
     for g in &floor.groups {
-        let mut blocks: Vec<(u32, u32)> = Vec::with_capacity(g.cohorts.len());
+        let mut blocks: Vec<(u32, u32, u32)> = Vec::with_capacity(g.cohorts.len());
         for c in &g.cohorts {
             match blocks.iter_mut().find(|b| b.0 == c.kernel) {
                 Some(b) => b.1 += c.blocks,
-                None => blocks.push((c.kernel, c.blocks)),
+                None => blocks.push((c.kernel, c.blocks, 0)),
             }
         }
         if blocks.is_empty() {
             of.push(usize::MAX);
             continue;
         }
+        let arrival = |k: u32| arrivals.get(k as usize).copied().unwrap_or(0);
+        blocks.sort_unstable_by_key(|b| arrival(b.0));
+        blocks.iter_mut().zip(0..).for_each(|(b, rank)| b.2 = rank);
         blocks.sort_unstable();
         match classes.iter().position(|c| c.1 == blocks) {
             Some(i) => {
@@ -93,7 +97,7 @@ fn classes(floor: &Floor) -> (Vec<Class>, Vec<usize>) {
 fn solved(m: &Machine, kernels: &[KernelLoad], classes: &[Class]) -> Vec<f64> {
     let mut residents = Vec::new();
     for (class, (sms, blocks)) in classes.iter().enumerate() {
-        for &(k, n) in blocks {
+        for &(k, n, arrival) in blocks {
             let load = &kernels[k as usize];
             residents.push(Resident {
                 demand: &load.demand,
@@ -105,6 +109,7 @@ fn solved(m: &Machine, kernels: &[KernelLoad], classes: &[Class]) -> Vec<f64> {
                 warps: load.shape.warps(),
                 shared_bytes: load.shape.shared_bytes.0,
                 turns: load.iterations,
+                arrival,
             });
         }
     }

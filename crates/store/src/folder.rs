@@ -64,8 +64,12 @@ pub enum StoreError {
 fn hint(e: &io::Error) -> &'static str {
     match e.kind() {
         io::ErrorKind::StorageFull => " (the disk is full: make room, then continue with --resume)",
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => " (choose another folder with --out)",
-        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => " (a file is in the way: choose another folder)",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            " (choose another folder with --out)"
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            " (a file is in the way: choose another folder)"
+        }
         _ => "",
     }
 }
@@ -93,7 +97,8 @@ impl RunFolder {
     /// # Errors
     /// [`StoreError::Io`], with a hint for a full disk; [`StoreError::Escapes`] for a name with a separator.
     pub fn create(parent: &Path, stamp: &str, manifest: &Manifest) -> Result<RunFolder, StoreError> {
-        let plain = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        let plain =
+            |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         if !plain(&manifest.name) || !plain(stamp) || manifest.name.starts_with('.') {
             return Err(StoreError::Escapes(manifest.name.clone()));
         }
@@ -103,7 +108,9 @@ impl RunFolder {
         for n in 2.. {
             match std::fs::create_dir(&path) {
                 Ok(()) => break,
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && n < 1000 => path = parent.join(format!("{base}-{n}")),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && n < 1000 => {
+                    path = parent.join(format!("{base}-{n}"))
+                }
                 Err(e) => return Err(io_error("create", &path)(e)),
             }
         }
@@ -127,7 +134,11 @@ impl RunFolder {
         Ok((f, run))
     }
 
-    fn open_files(path: PathBuf, outcomes: Vec<OutcomeRecord>, repeats: &[RepeatRecord]) -> Result<RunFolder, StoreError> {
+    fn open_files(
+        path: PathBuf,
+        outcomes: Vec<OutcomeRecord>,
+        repeats: &[RepeatRecord],
+    ) -> Result<RunFolder, StoreError> {
         let mut attempts = std::collections::BTreeMap::new();
         for r in repeats {
             let a = attempts.entry(r.trial.clone()).or_insert(0);
@@ -323,7 +334,8 @@ pub fn write_whole(path: &Path, text: &str) -> Result<(), StoreError> {
 /// Opens a file for appending whole lines; a torn last line is cut off first.
 fn open_lines(path: &Path) -> Result<File, StoreError> {
     let err = || io_error("write", path);
-    let mut f = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(err())?;
+    let mut f =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(err())?;
     let mut bytes = Vec::new();
     f.read_to_end(&mut bytes).map_err(err())?;
     let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);

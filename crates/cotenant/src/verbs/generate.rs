@@ -26,7 +26,9 @@ fn shown() -> clap::Command {
 
 /// Writes one man page per verb.
 pub fn man(folder: &Path) -> Result<Code, Failure> {
-    let fail = |e: std::io::Error| Failure::new(Code::Store, format!("write man pages to {}: {e}", folder.display()));
+    let fail = |e: std::io::Error| {
+        Failure::new(Code::Store, format!("write man pages to {}: {e}", folder.display()))
+    };
     std::fs::create_dir_all(folder).map_err(fail)?;
     clap_mangen::generate_to(Cli::command(), folder).map_err(fail)?;
     super::print_text(&format!("man pages are in {}", folder.display()));

@@ -43,7 +43,11 @@ pub fn probe(a: ProbeArgs) -> Result<Code, Failure> {
     let d = backend.device();
     card.provenance = vec![
         format!("{kind} by cotenant {} ({}) at {}", p.version, p.git_revision, rfc3339(SystemTime::now())),
-        format!("driver {}, CUDA {}", d.driver.as_deref().unwrap_or("none"), d.cuda.as_deref().unwrap_or("none")),
+        format!(
+            "driver {}, CUDA {}",
+            d.driver.as_deref().unwrap_or("none"),
+            d.cuda.as_deref().unwrap_or("none")
+        ),
         format!("kernel PTX {}", p.ptx_sha256),
         format!("{}; {}; took {:.1} s", p.os, p.cpu, begun.elapsed().as_secs_f64()),
     ];
@@ -78,7 +82,10 @@ fn base_card(selector: &Selector, b: &dyn Backend) -> Result<DeviceCard, Failure
     let found = exact.or_else(|| all().find(|c| c.spec.capability == capability)).ok_or_else(|| {
         Failure::new(
             Code::NoDevice,
-            format!("find the data sheet of capability {}.{} ({}): no built-in card has it", capability.0, capability.1, d.name),
+            format!(
+                "find the data sheet of capability {}.{} ({}): no built-in card has it",
+                capability.0, capability.1, d.name
+            ),
         )
     })?;
     let mut c = found;
@@ -165,6 +172,9 @@ fn facts(c: &DeviceCard) -> Vec<Facts> {
     ]
 }
 
+/// Name, curve, and how much of the curve's x one unit of the axis is.
+type Line<'a> = (&'a str, &'a Option<Curve>, f64);
+
 fn page_of(c: &DeviceCard, gaps: &[Gap], simulated: bool) -> String {
     let head = PageHead {
         title: format!("Device card: {}", c.device),
@@ -177,14 +187,17 @@ fn page_of(c: &DeviceCard, gaps: &[Gap], simulated: bool) -> String {
         .into_iter()
         .map(|(name, pairs)| Section { name: name.into(), blocks: vec![Block::Pairs(pairs)] })
         .collect();
-    let curves: [(&str, &str, &str, Vec<(&str, &Option<Curve>, f64)>); 4] = [
+    let curves: [(&str, &str, &str, Vec<Line<'_>>); 4] = [
         ("Loaded latency, device memory", "GB/s", "ns", vec![("device memory", &c.loaded_latency.dram, 1.0)]),
         ("Loaded latency, L2", "GB/s", "ns", vec![("L2", &c.loaded_latency.l2, 1.0)]),
         (
             "L2: share of accesses that miss",
             "MiB touched, reads and writes",
             "share",
-            vec![("alone", &c.capacity.l2_alone, 1048576.0), ("two tenants", &c.capacity.l2_shared, 1048576.0)],
+            vec![
+                ("alone", &c.capacity.l2_alone, 1048576.0),
+                ("two tenants", &c.capacity.l2_shared, 1048576.0),
+            ],
         ),
         (
             "L1: share of accesses that miss",
@@ -218,7 +231,8 @@ fn page_of(c: &DeviceCard, gaps: &[Gap], simulated: bool) -> String {
     let table = |head: [&str; 2], rows: Vec<Vec<String>>| {
         Block::Table(TableBlock { head: head.map(String::from).to_vec(), numeric: vec![0, 1], rows })
     };
-    let mps = c.sharing.mps_percentage_sms.iter().map(|(p, s)| vec![format!("{p} %"), s.to_string()]).collect();
+    let mps =
+        c.sharing.mps_percentage_sms.iter().map(|(p, s)| vec![format!("{p} %"), s.to_string()]).collect();
     let green = c.sharing.green_asked_given.iter().map(|(a, g)| vec![a.to_string(), g.to_string()]).collect();
     let clocks = c.clock.under_load_mhz.iter().map(|(k, m)| vec![k.clone(), format!("{m:.0}")]).collect();
     sections.push(Section {

@@ -43,8 +43,7 @@ fn start(a: &RunArgs, interrupted: Arc<AtomicBool>) -> Result<Code, Failure> {
     let mut plan = spec.resolve(backend.sizes(), &overrides)?;
     select_trials(&mut plan, &a.only)?;
     let m = manifest(&plan, &*backend, &text, &overrides, GIT_REVISION);
-    let stamp: String =
-        rfc3339(SystemTime::now()).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let stamp: String = rfc3339(SystemTime::now()).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let mut folder = RunFolder::create(&a.out, &stamp, &m)?;
     finish(a, &plan, &mut *backend, &mut folder)
 }
@@ -94,13 +93,18 @@ fn finish(
     if a.json {
         super::print_json(&data.summary)?;
     } else {
-        super::print_text(&format!("{}\nreport: {}", render_table(&data.manifest, &data.summary), page.display()));
+        super::print_text(&format!(
+            "{}\nreport: {}",
+            render_table(&data.manifest, &data.summary),
+            page.display()
+        ));
     }
     match result {
         Ok(tally) => Ok(verdict(tally)),
-        Err(RunError::Interrupted(p)) => {
-            Err(Failure::new(Code::Interrupted, format!("run all trials: interrupted; continue with --resume {p}")))
-        }
+        Err(RunError::Interrupted(p)) => Err(Failure::new(
+            Code::Interrupted,
+            format!("run all trials: interrupted; continue with --resume {p}"),
+        )),
         Err(RunError::Store(e)) => Err(e.into()),
     }
 }
@@ -125,7 +129,9 @@ fn source(what: &str) -> Result<(String, String), Failure> {
         Some(b) => Ok((b.text.to_owned(), format!("{what}.toml"))),
         None => Err(Failure::new(
             Code::BadInput,
-            format!("find the experiment `{what}`: it is no file, and no built-in name (see `cotenant experiments`)"),
+            format!(
+                "find the experiment `{what}`: it is no file, and no built-in name (see `cotenant experiments`)"
+            ),
         )),
     }
 }
@@ -134,7 +140,12 @@ fn overrides(set: &[String]) -> Result<Vec<(String, String)>, Failure> {
     set.iter()
         .map(|s| {
             s.split_once('=').map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned())).ok_or_else(|| {
-                Failure::new(Code::BadInput, format!("understand --set {s}: it should be key=value, for example measure.budget=\"5s\""))
+                Failure::new(
+                    Code::BadInput,
+                    format!(
+                        "understand --set {s}: it should be key=value, for example measure.budget=\"5s\""
+                    ),
+                )
             })
         })
         .collect()
@@ -181,7 +192,8 @@ impl Live {
         if quiet {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} trials, {eta} left  {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} trials, {eta} left  {wide_msg}")
+        {
             bar.set_style(style);
         }
         Live { bar, simulated, device: device.to_owned(), shown: !quiet }
@@ -201,11 +213,8 @@ impl Observer for Live {
     }
 
     fn repeat_done(&mut self, trial: &TrialPlan, r: &RepeatRecord, max: u32) {
-        let times: Vec<String> = r
-            .phases
-            .iter()
-            .map(|p| format!("{} {:.2} ms", p.phase, p.makespan_ns.millis()))
-            .collect();
+        let times: Vec<String> =
+            r.phases.iter().map(|p| format!("{} {:.2} ms", p.phase, p.makespan_ns.millis())).collect();
         self.bar.set_message(format!("{} repeat {}/{max}: {}", trial.id, r.repeat + 1, times.join(", ")));
     }
 

@@ -103,9 +103,11 @@ fn a_trial_that_no_device_can_do_is_skipped_with_its_reason() {
     room.file("pair.toml", &pair("\"streams\"", "{ mode = \"mig\", instances = [\"MIG-a\", \"MIG-b\"] }"));
     let r = room.cotenant(&["run", "pair.toml"]).exits(6);
     assert!(r.err.contains("skipped") && r.err.contains("MIG"), "{}", r.err);
-    let outcomes = fs::read_to_string(room.path().join(r.run_folder()).join("outcomes.jsonl")).expect("outcomes");
+    let outcomes =
+        fs::read_to_string(room.path().join(r.run_folder()).join("outcomes.jsonl")).expect("outcomes");
     assert!(outcomes.contains("\"skipped\"") && outcomes.contains("MIG"), "{outcomes}");
-    let warnings = fs::read_to_string(room.path().join(r.run_folder()).join("warnings.jsonl")).expect("warnings");
+    let warnings =
+        fs::read_to_string(room.path().join(r.run_folder()).join("warnings.jsonl")).expect("warnings");
     assert!(warnings.contains("\"unavailable\""), "{warnings}");
 }
 
@@ -113,7 +115,9 @@ fn a_trial_that_no_device_can_do_is_skipped_with_its_reason() {
 fn a_missing_run_folder_is_said_so() {
     let room = Room::new();
     fs::create_dir(room.path().join("empty")).expect("a folder");
-    for args in [&["report", "nowhere"][..], &["compare", "nowhere", "--reference"], &["run", "--resume", "nowhere"]] {
+    for args in
+        [&["report", "nowhere"][..], &["compare", "nowhere", "--reference"], &["run", "--resume", "nowhere"]]
+    {
         let r = room.cotenant(args).exits(5);
         assert!(r.err.contains("nowhere") && r.err.contains("manifest.json"), "{}", r.err);
     }
@@ -165,7 +169,8 @@ fn a_damaged_run_folder_is_named_by_file_and_line() {
 fn a_run_is_not_resumed_on_another_gpu() {
     let (room, run) = finished();
     let path = run.join("manifest.json");
-    let manifest = fs::read_to_string(&path).expect("a manifest").replacen("sim:h100-sxm5-80gb", "sim:l4-24gb", 1);
+    let manifest =
+        fs::read_to_string(&path).expect("a manifest").replacen("sim:h100-sxm5-80gb", "sim:l4-24gb", 1);
     fs::write(path, manifest).expect("write");
     snap!("resumed_on_another_gpu", room.cotenant(&["run", "--resume", "run"]).exits(4).err);
 }

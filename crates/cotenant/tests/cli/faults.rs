@@ -17,6 +17,7 @@ fn an_out_that_cannot_be_made_is_said_so() {
     assert!(r.err.contains("create /proc/cotenant-runs"), "{}", r.err);
     let r = room.cotenant(&["probe", "--device", "sim:l4-24gb", "--out", "taken/card.json"]).exits(5);
     assert!(r.err.contains("taken/card.json"), "{}", r.err);
+    assert!(!r.err.contains("ceilings"), "it measured before it looked where to write: {}", r.err);
     let r = room.cotenant(&["man", "taken/pages"]).exits(5);
     assert!(r.err.contains("taken/pages"), "{}", r.err);
 }
@@ -52,7 +53,9 @@ fn on_a_small_disk(room: &Room, kib: u32, script: &str) -> Option<std::process::
         .env_remove("COTENANT_DEVICE")
         .output();
     match out {
-        Ok(o) if o.status.code() != Some(99) && !String::from_utf8_lossy(&o.stderr).contains("unshare:") => Some(o),
+        Ok(o) if o.status.code() != Some(99) && !String::from_utf8_lossy(&o.stderr).contains("unshare:") => {
+            Some(o)
+        }
         Ok(o) => {
             eprintln!("skipped: no small file system here: {}", String::from_utf8_lossy(&o.stderr).trim());
             None
@@ -77,7 +80,8 @@ fn a_disk_that_fills_up_mid_run_is_said_so_and_the_run_resumes_once_there_is_roo
         "$2" run many.toml --quiet --json --out elsewhere >whole.json 2>/dev/null
     "#;
     let Some(out) = on_a_small_disk(&room, 256, script) else { return };
-    let read = |f: &str| fs::read_to_string(room.path().join(f)).unwrap_or_else(|e| panic!("{f}: {e} ({out:?})"));
+    let read =
+        |f: &str| fs::read_to_string(room.path().join(f)).unwrap_or_else(|e| panic!("{f}: {e} ({out:?})"));
     assert_eq!(read("first.code").trim(), "5", "{}", read("first.err"));
     let err = read("first.err");
     assert!(err.contains("repeats.jsonl") || err.contains("outcomes.jsonl"), "the place: {err}");
@@ -98,7 +102,12 @@ fn a_disk_without_room_for_the_manifest_is_said_so() {
         "$2" run pair.toml --quiet --out "$1" >out 2>err; echo $? >code
     "#;
     let Some(out) = on_a_small_disk(&room, 4, script) else { return };
-    let read = |f: &str| fs::read_to_string(room.path().join(f)).unwrap_or_else(|e| panic!("{f}: {e} ({out:?})"));
+    let read =
+        |f: &str| fs::read_to_string(room.path().join(f)).unwrap_or_else(|e| panic!("{f}: {e} ({out:?})"));
     assert_eq!(read("code").trim(), "5", "{}", read("err"));
-    assert!(read("err").contains("manifest.json") && read("err").contains("the disk is full"), "{}", read("err"));
+    assert!(
+        read("err").contains("manifest.json") && read("err").contains("the disk is full"),
+        "{}",
+        read("err")
+    );
 }

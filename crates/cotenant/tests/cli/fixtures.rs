@@ -79,5 +79,4 @@ sweep = {{ n = [{}] }}
 "#,
         values.join(", ")
     )
-
 }

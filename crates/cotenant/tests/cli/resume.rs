@@ -160,8 +160,11 @@ fn an_interrupt_ends_with_130_and_names_the_way_on() {
         assert!(err.contains("--resume") && err.contains(name), "{err}");
         assert!(folder.join("report.html").is_file(), "what was measured is reported");
         let summary: serde_json::Value =
-            serde_json::from_str(&fs::read_to_string(folder.join("summary.json")).expect("a summary")).expect("JSON");
-        let status = |s: &str| summary["trials"].as_array().map_or(0, |t| t.iter().filter(|t| t["status"] == s).count());
+            serde_json::from_str(&fs::read_to_string(folder.join("summary.json")).expect("a summary"))
+                .expect("JSON");
+        let status = |s: &str| {
+            summary["trials"].as_array().map_or(0, |t| t.iter().filter(|t| t["status"] == s).count())
+        };
         assert!(status("done") >= 1 && status("unfinished") >= 1, "{summary}");
         resumes_to(&room, &folder, &whole);
     }
@@ -173,7 +176,8 @@ fn resuming_a_finished_run_changes_no_record() {
     room.file("pair.toml", PAIR);
     let r = room.cotenant(&["run", "pair.toml", "-q"]).exits(0);
     let folder = room.path().join(r.run_folder());
-    let records = || ["repeats.jsonl", "outcomes.jsonl", "warnings.jsonl"].map(|f| fs::read(folder.join(f)).expect(f));
+    let records =
+        || ["repeats.jsonl", "outcomes.jsonl", "warnings.jsonl"].map(|f| fs::read(folder.join(f)).expect(f));
     let before = records();
     let again = room.cotenant(&["run", "--resume", r.run_folder()]).exits(0);
     assert_eq!(records(), before);
@@ -193,6 +197,22 @@ fn a_selection_and_its_overrides_survive_resuming() {
     let run = load(&folder).expect("a sound folder");
     assert_eq!(run.outcomes.len(), 8, "t1 and t10 to t16");
     assert!(run.outcomes.iter().all(|o| o.attempt == 2));
+}
+
+#[test]
+fn a_done_trial_that_lost_its_repeats_runs_again() {
+    let room = Room::new();
+    room.file("pair.toml", PAIR);
+    let r = room.cotenant(&["run", "pair.toml", "-q"]).exits(0);
+    let folder = room.path().join(r.run_folder());
+    let repeats = fs::read_to_string(folder.join("repeats.jsonl")).expect("repeats");
+    let first = repeats.lines().next().expect("a line").to_owned() + "\n";
+    fs::write(folder.join("repeats.jsonl"), first).expect("lose two repeats");
+    let again = room.cotenant(&["run", "--resume", r.run_folder(), "-q"]).exits(0);
+    assert_eq!(again.out, r.out);
+    let run = load(&folder).expect("a sound folder");
+    assert_eq!(run.outcomes.iter().map(|o| o.attempt).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(run.repeats.iter().filter(|r| r.attempt == 2).count(), 3);
 }
 
 struct Silent;
@@ -220,12 +240,16 @@ fn finish(plan: &Plan, folder: &Path) -> Summary {
     summarize(&run.manifest, &run.repeats, &run.outcomes)
 }
 
-/// A finished run of a few trials: its plan, its files, its summary.
-fn template() -> &'static (Plan, Vec<(String, Vec<u8>)>, Summary) {
-    static TEMPLATE: std::sync::OnceLock<(Plan, Vec<(String, Vec<u8>)>, Summary)> = std::sync::OnceLock::new();
+/// A finished run: its plan, its files, its summary.
+type Finished = (Plan, Vec<(String, Vec<u8>)>, Summary);
+
+/// A finished run of a few trials.
+fn template() -> &'static Finished {
+    static TEMPLATE: std::sync::OnceLock<Finished> = std::sync::OnceLock::new();
     TEMPLATE.get_or_init(|| {
         use cotenant_lab::backend::Backend;
-        let text = many(3).replace("n = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]", "n = [1, 2, 3]");
+        let text =
+            many(3).replace("n = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]", "n = [1, 2, 3]");
         let b = backend();
         let plan = Spec::parse(&text, "many.toml").and_then(|s| s.resolve(b.sizes(), &[])).expect("a plan");
         assert_eq!(plan.trials.len(), 3);

@@ -43,7 +43,8 @@ impl Ran {
     /// The run folder that the last line of the output names.
     #[track_caller]
     pub fn run_folder(&self) -> &str {
-        let page = self.out.lines().rev().find_map(|l| l.strip_prefix("report: ")).expect("a report is named");
+        let page =
+            self.out.lines().rev().find_map(|l| l.strip_prefix("report: ")).expect("a report is named");
         page.strip_suffix("/report.html").expect("the report is in the run folder")
     }
 }
@@ -96,7 +97,11 @@ impl Room {
         for k in SCRUBBED {
             c.env_remove(k);
         }
-        c.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts")
+        c.stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts")
     }
 
     /// All run folders in `runs/`, oldest name first.

@@ -31,7 +31,9 @@ fn doctor_works_without_a_gpu_and_says_what_to_do() {
     }
     let all = room.cotenant(&["doctor", "--json"]).exits(7).json();
     let findings = all.as_array().expect("a list");
-    for item in ["driver", "simulated GPUs", "green contexts", "MIG", "MPS control program", "NVML", "ncu", "CUPTI"] {
+    for item in
+        ["driver", "simulated GPUs", "green contexts", "MIG", "MPS control program", "NVML", "ncu", "CUPTI"]
+    {
         assert!(findings.iter().any(|f| f["item"] == item), "{item} is not among {findings:#?}");
     }
     for f in findings {
@@ -44,7 +46,8 @@ fn experiments_are_listed() {
     let room = Room::new();
     let table = room.cotenant(&["experiments"]).exits(0).out;
     let list = room.cotenant(&["experiments", "--json"]).exits(0).json();
-    let names: Vec<&str> = list.as_array().expect("a list").iter().filter_map(|e| e["name"].as_str()).collect();
+    let names: Vec<&str> =
+        list.as_array().expect("a list").iter().filter_map(|e| e["name"].as_str()).collect();
     assert!(names.len() >= 20 && names[0] == "quickstart", "{names:?}");
     for name in &names {
         assert!(table.contains(name), "{name} is not in the table");
@@ -92,7 +95,18 @@ fn cards_are_listed() {
 #[test]
 fn completions_and_man_pages_name_every_verb() {
     let room = Room::new();
-    let verbs = ["run", "doctor", "probe", "report", "compare", "experiments", "kernels", "cards", "completions", "man"];
+    let verbs = [
+        "run",
+        "doctor",
+        "probe",
+        "report",
+        "compare",
+        "experiments",
+        "kernels",
+        "cards",
+        "completions",
+        "man",
+    ];
     for shell in ["bash", "zsh", "fish"] {
         let script = room.cotenant(&["completions", shell]).exits(0).out;
         for v in verbs {
@@ -136,7 +150,14 @@ fn quickstart_prints_its_table_and_leaves_a_whole_run_folder() {
     let r = room.cotenant(&["run", "quickstart"]).exits(0);
     snap!("quickstart_form", without_numbers(&r.out));
     let folder = room.path().join(r.run_folder());
-    for f in ["manifest.json", "repeats.jsonl", "outcomes.jsonl", "warnings.jsonl", "telemetry.csv", "summary.json"] {
+    for f in [
+        "manifest.json",
+        "repeats.jsonl",
+        "outcomes.jsonl",
+        "warnings.jsonl",
+        "telemetry.csv",
+        "summary.json",
+    ] {
         assert!(folder.join(f).is_file(), "{f} is missing");
     }
     let page = fs::read_to_string(folder.join("report.html")).expect("a report");
@@ -163,7 +184,9 @@ fn two_runs_of_one_seed_are_the_same_run() {
         })
         .collect();
     assert_ne!(runs[0], runs[1]);
-    for file in ["summary.json", "repeats.jsonl", "outcomes.jsonl", "warnings.jsonl", "figures/figure-1-speedup.svg"] {
+    for file in
+        ["summary.json", "repeats.jsonl", "outcomes.jsonl", "warnings.jsonl", "figures/figure-1-speedup.svg"]
+    {
         let [a, b] = [0, 1].map(|i| fs::read_to_string(runs[i].join(file)).expect(file));
         assert!(a == b, "{file} differs between two runs of one seed");
     }
@@ -192,7 +215,10 @@ fn another_seed_is_another_run() {
 fn only_selects_and_does_not_change_numbers() {
     let room = Room::new();
     let all = room.cotenant(&["run", "quickstart", "--json"]).exits(0).json();
-    let some = room.cotenant(&["run", "quickstart", "--json", "--only", "*-2-*", "--only", "copy*t128"]).exits(0).json();
+    let some = room
+        .cotenant(&["run", "quickstart", "--json", "--only", "*-2-*", "--only", "copy*t128"])
+        .exits(0)
+        .json();
     let ids: Vec<_> = some["trials"].as_array().expect("a list").iter().map(|t| t["trial"].clone()).collect();
     assert_eq!(ids, ["copy-mul-ilp1-t128", "sleep-2-per-sm"]);
     let metrics = |v: &serde_json::Value, id: &str| {
@@ -207,9 +233,17 @@ fn only_selects_and_does_not_change_numbers() {
 fn set_overrides_a_value_and_is_recorded() {
     let room = Room::new();
     room.file("pair.toml", PAIR);
-    let r = room.cotenant(&["run", "pair.toml", "--set", "tenants.b.threads=64", "--set", "measure.repeats=[4, 4]"]);
+    let r = room.cotenant(&[
+        "run",
+        "pair.toml",
+        "--set",
+        "tenants.b.threads=64",
+        "--set",
+        "measure.repeats=[4, 4]",
+    ]);
     let r = r.exits(0);
-    let manifest = fs::read_to_string(room.path().join(r.run_folder()).join("manifest.json")).expect("a manifest");
+    let manifest =
+        fs::read_to_string(room.path().join(r.run_folder()).join("manifest.json")).expect("a manifest");
     let m: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
     assert_eq!(m["trials"][0]["tenants"][1]["threads"], 64);
     assert_eq!(m["overrides"], serde_json::json!(["tenants.b.threads=64", "measure.repeats=[4, 4]"]));
@@ -293,7 +327,8 @@ fn probe_writes_a_card_that_can_be_simulated() {
     let r = room.cotenant(&["probe", "--device", "sim:l4-24gb", "--out", "mine.json"]).exits(0);
     assert!(r.out.contains("card: mine.json") && r.out.contains("report: mine.html"), "{}", r.out);
     let card: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(room.path().join("mine.json")).expect("a card")).expect("JSON");
+        serde_json::from_str(&fs::read_to_string(room.path().join("mine.json")).expect("a card"))
+            .expect("JSON");
     assert_eq!(card["measured"], false, "what a simulator says of itself is no measurement");
     assert!(card["provenance"][0].as_str().is_some_and(|p| p.starts_with("simulated")), "{card}");
     let page = fs::read_to_string(room.path().join("mine.html")).expect("a page");
@@ -319,7 +354,10 @@ fn run_prints_json_that_is_the_summary() {
 fn a_reader_that_leaves_early_is_no_error() {
     let room = Room::new();
     let pipe = format!("'{}' kernels | head -n 1", crate::room::EXE);
-    let out = std::process::Command::new("bash").args(["-o", "pipefail", "-c", &pipe]).current_dir(room.path()).output();
+    let out = std::process::Command::new("bash")
+        .args(["-o", "pipefail", "-c", &pipe])
+        .current_dir(room.path())
+        .output();
     let out = out.expect("bash starts");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(String::from_utf8_lossy(&out.stderr), "");
@@ -328,12 +366,13 @@ fn a_reader_that_leaves_early_is_no_error() {
 #[test]
 fn every_sharing_mode_but_mig_runs_on_the_simulated_gpu() {
     let room = Room::new();
-    let r = room.cotenant(&["run", "mode-matrix", "--json", "--set", "measure.repeats=[3, 3]"]).exits(0).json();
+    let r =
+        room.cotenant(&["run", "mode-matrix", "--json", "--set", "measure.repeats=[3, 3]"]).exits(0).json();
     let trials = r["trials"].as_array().expect("a list");
     for mode in ["streams", "processes", "mps", "green"] {
-        let done = trials.iter().any(|t| {
-            t["trial"].as_str().is_some_and(|id| id.contains(mode)) && t["status"] == "done"
-        });
+        let done = trials
+            .iter()
+            .any(|t| t["trial"].as_str().is_some_and(|id| id.contains(mode)) && t["status"] == "done");
         assert!(done, "no trial of {mode} is done: {trials:#?}");
     }
 }
@@ -343,7 +382,8 @@ fn doctor_lists_the_mig_instances_that_nvml_knows() {
     let room = Room::new();
     let library = room.path().join("libfake-nvml.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../gpu/tests/fake_nvml.c");
-    match std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status() {
+    match std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status()
+    {
         Ok(s) => assert!(s.success(), "the fake NVML does not compile"),
         Err(e) => return eprintln!("skipped: `cc` cannot be started: {e}"),
     }

@@ -31,7 +31,8 @@ fn measured(b: &mut dyn Backend, plan: &cotenant_spec::plan::Plan, t: &TrialPlan
         Ok(())
     };
     let mut session = open(b, t);
-    measure::run_trial(&mut *session, t, &layout, &plan.stopping, 1, &mut sink).unwrap_or_else(|e| panic!("{e}"));
+    measure::run_trial(&mut *session, t, &layout, &plan.stopping, 1, &mut sink)
+        .unwrap_or_else(|e| panic!("{e}"));
     drop(session);
     out
 }
@@ -68,13 +69,20 @@ pub fn grants_are_complete_and_sane(b: &mut dyn Backend, sharing: &Sharing) {
             Sharing::Mps { percentage, .. } if !percentage.is_empty() => {
                 assert_eq!((g.asked_sms, g.percentage), (None, Some(percentage[i])));
                 let exact = percentage[i] / 100.0 * f64::from(sms);
-                assert!((f64::from(given) - exact).abs() <= f64::from(unit), "{g:?}: {exact} SMs would be exact");
+                assert!(
+                    (f64::from(given) - exact).abs() <= f64::from(unit),
+                    "{g:?}: {exact} SMs would be exact"
+                );
             }
             _ => assert_eq!((g.asked_sms, given), (None, sms), "{g:?}"),
         }
         match sharing {
-            Sharing::Streams { priority } if !priority.is_empty() => assert_eq!(g.priority, Some(priority[i])),
-            Sharing::Mps { priority, .. } if !priority.is_empty() => assert_eq!(g.priority, Some(priority[i] as i32)),
+            Sharing::Streams { priority } if !priority.is_empty() => {
+                assert_eq!(g.priority, Some(priority[i]))
+            }
+            Sharing::Mps { priority, .. } if !priority.is_empty() => {
+                assert_eq!(g.priority, Some(priority[i] as i32))
+            }
             _ => {}
         }
     }
@@ -120,7 +128,9 @@ pub fn sequential_spans_do_not_overlap(b: &mut dyn Backend, sharing: &Sharing) {
 
 /// Fixed protocol: every tenant does its launches, no more and no fewer, and each request has its latency.
 pub fn all_launches_of_the_fixed_protocol_are_there(b: &mut dyn Backend, sharing: &Sharing) {
-    let body = SPINS.replace("launches = 8", "launches = 12\nrequest = 3\ngap = \"100us\"").replace("\"1ms\"", "\"200us\"");
+    let body = SPINS
+        .replace("launches = 8", "launches = 12\nrequest = 3\ngap = \"100us\"")
+        .replace("\"1ms\"", "\"200us\"");
     let t = trial(b, &body, sharing);
     assert_eq!(t.protocol, Protocol::Fixed);
     let mut s = open(b, &t);
@@ -168,7 +178,9 @@ pub fn steady_counts_only_shared_launches(b: &mut dyn Backend, sharing: &Sharing
 
 /// Turns of the loop are what the time is made of.
 pub fn twice_the_turns_take_twice_the_time(b: &mut dyn Backend, sharing: &Sharing) {
-    let body = SPINS.replace("\"1ms\"", "\"10us\"").replace("kernel = \"spin\"\nblocks = 8", "kernel = \"fp32-mul\"\nblocks = 8");
+    let body = SPINS
+        .replace("\"1ms\"", "\"10us\"")
+        .replace("kernel = \"spin\"\nblocks = 8", "kernel = \"fp32-mul\"\nblocks = 8");
     let body = body.replace("params = { ns = \"2ms\" }\n", "");
     let t = trial(b, &body, sharing);
     let mut s = open(b, &t);
@@ -239,7 +251,10 @@ pub fn small_kernels_overlap_or_take_turns(b: &mut dyn Backend, sharing: &Sharin
     });
     let ratio = median(ratios.collect());
     if matches!(sharing, Sharing::Processes) {
-        assert!((0.85..1.3).contains(&ratio), "together they take {ratio} of the sum: they should take turns");
+        assert!(
+            (0.85..1.3).contains(&ratio),
+            "together they take {ratio} of the sum: they should take turns"
+        );
     } else {
         let both = median(phases(&all, "shared").filter_map(|p| p.overlap).collect());
         assert!(both >= measure::MIN_OVERLAP, "they overlap by {both} only");

@@ -300,11 +300,11 @@ impl Tenant {
         let mut queued: VecDeque<usize> = VecDeque::with_capacity(QUEUE_DEPTH);
         let (mut sent, mut done, mut told) = (0usize, 0usize, false);
         loop {
-            if queued.len() == QUEUE_DEPTH {
-                if let Some(slot) = queued.pop_front() {
-                    self.depth_events[slot % QUEUE_DEPTH].synchronize()?;
-                    done += 1;
-                }
+            if queued.len() == QUEUE_DEPTH
+                && let Some(slot) = queued.pop_front()
+            {
+                self.depth_events[slot % QUEUE_DEPTH].synchronize()?;
+                done += 1;
             }
             if done >= wanted && !told {
                 meeting.finish();

@@ -28,9 +28,10 @@ pub fn measure(b: &mut dyn Backend, card: &mut DeviceCard) -> Result<(), TrialEr
         let stays = Load::lasting(kernel, sms * 2, 1024, &[("bytes", far)], 8.0);
         let goes = Load {
             kernel,
-            blocks: (far / (16.0 * 256.0)) as u32,
-            threads: 256,
-            params: vec![("bytes", far), ("unroll", 1.0)],
+            // Large pieces: with small ones the blocks' time stamps would crowd the bus.
+            blocks: (far / (16.0 * 1024.0 * 2.0)) as u32,
+            threads: 1024,
+            params: vec![("bytes", far), ("unroll", 2.0)],
             work: Work::Iterations(1), // a second turn would find its piece in cache
             launches: 6,
         };

@@ -17,69 +17,64 @@ pub struct Pressure {
     pub station: usize,
 }
 
-/// Progressive filling of `S` stations of capacity 1.
+/// Progressive filling of `S` stations of capacity 1, by weights.
 ///
-/// `wants[r][s]` is what kernel `r` would use of station `s` at its unhindered speed. Returns each kernel's
-/// pressure; the speed `1/max(1, u)` of all is feasible and none can be raised without lowering one that is not
-/// faster.
-pub fn fill<const S: usize>(wants: &[[f64; S]], out: &mut Vec<Pressure>) {
+/// `wants[r][s]` is what kernel `r` would use of station `s` at its unhindered speed, and `weights[r]` (above 0) how
+/// fast its speed rises while all fill up: with equal weights all rise in step. Returns each kernel's pressure; the
+/// speed `1/max(1, u)` of all is feasible and none can be raised without lowering one that is not faster for its
+/// weight.
+pub fn fill<const S: usize>(wants: &[[f64; S]], weights: &[f64], out: &mut Vec<Pressure>) {
     out.clear();
     out.resize(wants.len(), Pressure { u: -1.0, station: usize::MAX });
-    // What kernels that stopped use, by station.
+    let weight = |r: usize| weights.get(r).copied().unwrap_or(1.0);
+    // What kernels that stopped, at full speed or at a full station, use.
     let mut held = [0.0f64; S];
     loop {
+        // How fast the load of each station rises, and when the first kernel has its full speed.
         let mut asked = [0.0f64; S];
-        let mut active = false;
-        for (w, p) in wants.iter().zip(out.iter()) {
+        let mut level = f64::INFINITY;
+        for (r, (w, p)) in wants.iter().zip(out.iter()).enumerate() {
             if p.u < 0.0 {
-                active = true;
+                level = level.min(1.0 / weight(r));
                 for s in 0..S {
-                    asked[s] += w[s];
+                    asked[s] += weight(r) * w[s];
                 }
             }
         }
-        if !active {
-            return;
+        if level.is_infinite() {
+            break;
         }
-        let mut level = 1.0;
         let mut full = usize::MAX;
         for s in 0..S {
             if asked[s] > 0.0 {
                 // Rounding may leave a hair less than nothing.
-                let at = ((1.0 - held[s]).max(1e-12)) / asked[s];
+                let at = (1.0 - held[s]).max(1e-12) / asked[s];
                 if at < level {
                     level = at;
                     full = s;
                 }
             }
         }
-        if full == usize::MAX {
-            break;
-        }
-        for (w, p) in wants.iter().zip(out.iter_mut()) {
-            if p.u < 0.0 && w[full] > 0.0 {
-                *p = Pressure { u: 1.0 / level, station: full };
+        for (r, (w, p)) in wants.iter().zip(out.iter_mut()).enumerate() {
+            let speed = (weight(r) * level).min(1.0);
+            // `w · (1/w)` may round to a hair below 1.
+            let stops = if full == usize::MAX { speed >= 1.0 - 1e-12 } else { w[full] > 0.0 };
+            if p.u < 0.0 && stops {
+                // A kernel at full speed has no station yet; it is named below.
+                *p = Pressure { u: 1.0 / speed, station: full };
                 for s in 0..S {
-                    held[s] += level * w[s];
+                    held[s] += speed * w[s];
                 }
             }
         }
     }
-    // The rest run unhindered; their pressure is the utilisation of the fullest station that they use.
-    let mut used = held;
-    for (w, p) in wants.iter().zip(out.iter()) {
-        if p.u < 0.0 {
-            for s in 0..S {
-                used[s] += w[s];
-            }
-        }
-    }
+    // The pressure of those that run unhindered is the utilisation of the fullest station that they use.
     for (w, p) in wants.iter().zip(out.iter_mut()) {
-        if p.u < 0.0 {
+        if p.station == usize::MAX {
             p.u = 0.0;
             for s in 0..S {
-                if w[s] > 0.0 && used[s] > p.u {
-                    *p = Pressure { u: used[s].min(1.0), station: s };
+                if w[s] > 0.0 && held[s] > p.u {
+                    *p = Pressure { u: held[s].min(1.0), station: s };
                 }
             }
         }
@@ -105,8 +100,18 @@ mod tests {
 
     fn run<const S: usize>(w: &[[f64; S]]) -> Vec<Pressure> {
         let mut out = Vec::new();
-        fill(w, &mut out);
+        fill(w, &[], &mut out);
         out
+    }
+
+    #[test]
+    fn a_heavier_kernel_gets_more_of_a_full_station() {
+        let mut out = Vec::new();
+        fill(&[[1.0], [1.0]], &[3.0, 1.0], &mut out);
+        assert!((out[0].u - 4.0 / 3.0).abs() < 1e-12 && (out[1].u - 4.0).abs() < 1e-12, "{out:?}");
+        // What it does not want goes to the other.
+        fill(&[[0.2], [1.0]], &[3.0, 1.0], &mut out);
+        assert!((out[0].u - 1.0).abs() < 1e-12 && (out[1].u - 1.25).abs() < 1e-12, "{out:?}");
     }
 
     #[test]

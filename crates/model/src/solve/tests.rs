@@ -42,6 +42,7 @@ fn on(demand: &Demand, kernel: u32, class: u32, sms: u32, blocks: u32, warps: u3
         warps,
         shared_bytes: 0,
         turns: 1_000_000,
+        arrival: kernel,
     }
 }
 
@@ -58,13 +59,17 @@ fn fp64_pipe_pairs_add_up() {
         chain_cycles: 64.0 * 8.0 / ilp,
         ..Demand::default()
     };
-    // Paper Table 4 (speedups 1.988 1.977 1.356 1.018); H100 SXM: slowdowns 1.04 1.07 1.50 1.94.
-    for (ilp, want) in [(1.0, 1.04), (2.0, 1.07), (3.0, 1.50), (4.0, 1.94)] {
+    // Paper Table 4 (speedups 1.988 1.977 1.356 1.018); H100 SXM, fp64-pipe: slowdowns 1.00 1.01 1.48.
+    for (ilp, want) in [(1.0, 1.0), (2.0, 1.01), (3.0, 1.484)] {
         let (m, d) = (h100(), d(ilp));
         let s = slowdowns(&m, &[on(&d, 0, 0, 132, 1, 4), on(&d, 1, 0, 132, 1, 4)]);
         assert!((s[0] / want - 1.0).abs() < 0.05, "{ilp}: {s:?} against {want}");
         assert_eq!(s[0], s[1]);
     }
+    // Each fills the pipe alone: the one that came first keeps it (measured 1.03 in every repeat).
+    let (m, d) = (h100(), d(4.0));
+    let s = slowdowns(&m, &[on(&d, 0, 0, 132, 1, 4), on(&d, 1, 0, 132, 1, 4)]);
+    assert!((s[0] / 1.03 - 1.0).abs() < 0.05 && s[1] > 10.0, "{s:?}");
 }
 
 #[test]
@@ -75,14 +80,15 @@ fn a_hog_starves_a_copy_and_not_the_reverse() {
     assert!(s[0] > 20.0, "{s:?}");
     assert!(s[1] < 1.05, "{s:?}");
     let mild = slowdowns(&m, &[on(&c, 0, 0, 132, 1, 32), on(&fp32(1.0), 1, 0, 132, 1, 4)]);
-    assert!(mild[0] < 1.03 && mild[1] < 1.02, "{mild:?}");
+    // Measured with ILP 1: 1.002 and 1.041 (H100 SXM, issue-slots).
+    assert!(mild[0] < 1.03 && mild[1] > 1.01 && mild[1] < 1.09, "{mild:?}");
 }
 
 #[test]
 fn the_copy_draws_what_was_measured() {
     let m = h100();
     let d = copy(4.29e9, 132.0);
-    for (sms, want) in [(33, 582.0), (66, 1043.0), (99, 1413.0), (132, 1709.0)] {
+    for (sms, want) in [(33, 593.0), (66, 1067.0), (99, 1442.0), (132, 1741.0)] {
         let r = solve(&m, &[on(&d, 0, 0, sms, 1, 32)]);
         let gib = r.dram_gbs * 1e9 / (1u64 << 30) as f64;
         assert!((gib / want - 1.0).abs() < 0.05, "{sms}: {gib} against {want}");
