@@ -28,7 +28,9 @@ pub fn select(text: &str) -> Result<Selector, Failure> {
     let bad = || {
         Failure::new(
             Code::BadInput,
-            format!("understand --device {text}: it should be auto, cuda:N (a number from 0) or sim:CARD (see `cotenant cards`)"),
+            format!(
+                "understand --device {text}: it should be auto, cuda:N (a number from 0) or sim:CARD (see `cotenant cards`)"
+            ),
         )
     };
     if text == "auto" {
@@ -75,7 +77,10 @@ pub fn card_named(name: &str) -> Result<cotenant_model::DeviceCard, Failure> {
     }
     Err(Failure::new(
         Code::BadInput,
-        format!("find the device card `{name}`: built in are {}; or give a .json file", card::builtin_names().join(", ")),
+        format!(
+            "find the device card `{name}`: built in are {}; or give a .json file",
+            card::builtin_names().join(", ")
+        ),
     ))
 }
 

@@ -77,20 +77,20 @@ fn drivers(f: &mut Findings) -> u32 {
             GPU,
             "driver",
             "libcuda.so.1 cannot be loaded",
-            "install the NVIDIA driver (580 or newer for these kernels); without one use --device sim:CARD",
+            "install the NVIDIA driver (525 or newer for these kernels); without one use --device sim:CARD",
         );
         return 0;
     }
     match driver::cuda_version().and_then(|v| Ok((v, driver::device_count()?))) {
         Ok(((major, minor), n)) => {
             let version = format!("CUDA {major}.{minor}");
-            if major < 13 {
+            if major < 12 {
                 f.add(
                     GPU,
                     "driver",
                     Status::Note,
                     version,
-                    "the PTX here needs CUDA 13.0: install driver 580 or newer",
+                    "the PTX here needs CUDA 12.0: install driver 525 or newer",
                 );
             } else {
                 f.ok(GPU, "driver", version);

@@ -213,7 +213,13 @@ fn equal_tenants(trial: &TrialRecord) -> bool {
     let mut tenants = trial.tenants.iter();
     let Some(first) = tenants.next() else { return false };
     let same = |t: &TenantRecord| TenantRecord { name: first.name.clone(), ..t.clone() } == *first;
-    trial.tenants.len() > 1 && tenants.all(same)
+    // A share or priority of its own tells a tenant from the others.
+    let alike = |v: &serde_json::Value| match v.as_array() {
+        Some(of_tenants) => of_tenants.windows(2).all(|w| w[0] == w[1]),
+        None => true,
+    };
+    let sharing = trial.sharing.as_object().is_none_or(|o| o.values().all(alike));
+    trial.tenants.len() > 1 && sharing && tenants.all(same)
 }
 
 /// [`compare_with`] the default options.
@@ -368,5 +374,59 @@ pub fn compare_reference_with(
         only_in_b: Vec::new(),
         missing,
         planned_differently: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(sharing: &str, kernels: [&str; 2]) -> TrialRecord {
+        let tenant = |name: &str, kernel: &str| {
+            format!(
+                r#"{{"name": "{name}", "kernel": "{kernel}", "blocks": 132, "threads": 128, "launches": 1, "request": 1,
+                    "params": {{"ilp": 4}}}}"#
+            )
+        };
+        let text = format!(
+            r#"{{"id": "t", "series": "s", "x": null, "vars": {{}}, "sharing": {sharing}, "protocol": "fixed",
+                "baseline": "same-share", "tenants": [{}, {}], "references": [], "host_bound": false}}"#,
+            tenant("a-1", kernels[0]),
+            tenant("a-2", kernels[1])
+        );
+        serde_json::from_str(&text).expect("a trial")
+    }
+
+    #[test]
+    fn equal_tenants_have_no_identity() {
+        let streams = r#"{"mode": "streams", "priority": []}"#;
+        assert!(equal_tenants(&trial(streams, ["smem", "smem"])));
+        assert!(!equal_tenants(&trial(streams, ["smem", "copy"])));
+        assert!(equal_tenants(&trial(r#"{"mode": "mps", "percentage": [50, 50]}"#, ["smem", "smem"])));
+        assert!(!equal_tenants(&trial(r#"{"mode": "streams", "priority": [-5, 0]}"#, ["smem", "smem"])));
+        assert!(counted("slowdown", true) && !counted("slowdown.a-1", true));
+        assert!(counted("slowdown.a-1", false) && !counted("slowdown", false));
+        assert!(counted("speedup", true) && counted("speedup", false) && !counted("ratio", true));
+    }
+
+    #[test]
+    fn what_reality_does_not_decide_is_reported_apart() {
+        let row = |trial: &str, low: f64, high: f64, difference: f64| ComparisonRow {
+            trial: trial.into(),
+            metric: "slowdown".into(),
+            source: None,
+            a: Estimate { value: 1.5, low, high, n: 20 },
+            b: Estimate { value: 1.5 * (1.0 + difference), low: 1.5, high: 1.5, n: 8 },
+            difference,
+            verdict: Verdict::Ambiguous,
+            host_bound: false,
+        };
+        let rows = [row("toss", 1.03, 1.96, -0.3), row("sure", 1.49, 1.51, 0.1)];
+        let s = ErrorSummary::of("run", &rows.iter().collect::<Vec<_>>()).expect("rows");
+        assert_eq!((s.rows, s.worst, s.worst_at.as_str()), (2, 0.3, "toss slowdown"));
+        let d = s.decided.expect("one row");
+        assert_eq!((d.rows, d.mean, d.worst_at.as_str()), (1, 0.1, "sure slowdown"));
+        assert!(ErrorSummary::of("run", &[&rows[0]]).expect("a row").decided.is_none());
+        assert!(ErrorSummary::of("run", &[]).is_none());
     }
 }

@@ -143,8 +143,17 @@ fn run_line(letter: &str, r: &RunLabel) -> String {
 }
 
 fn error_line(e: &ErrorSummary) -> String {
+    let decided = e.decided.as_ref().filter(|d| d.rows < e.rows).map_or_else(String::new, |d| {
+        format!(
+            "; without values that vary by more than 10 % themselves: mean {:.1} %, worst {:.1} % at {} ({} values)",
+            100.0 * d.mean,
+            100.0 * d.worst,
+            d.worst_at,
+            d.rows
+        )
+    });
     clean(&format!(
-        "against {}: mean |error| {:.1} %, worst {:.1} % at {} ({} values, host-bound trials left out)",
+        "against {}: mean |error| {:.1} %, worst {:.1} % at {} ({} values, host-bound trials left out){decided}",
         e.against,
         100.0 * e.mean,
         100.0 * e.worst,

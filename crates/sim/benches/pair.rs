@@ -90,6 +90,7 @@ fn solve_two_copies(bencher: divan::Bencher<'_, '_>) {
         warps: 32,
         shared_bytes: 0,
         turns: 1_000_000,
+        arrival: kernel,
     };
     bencher.bench_local(|| solve(&m, &[one(divan::black_box(&a), 0), one(divan::black_box(&b), 1)]));
 }

@@ -83,6 +83,8 @@ pub(crate) struct Measure {
     pub budget: Option<At<Expr>>,
     /// Unrecorded repeats before the first; default 2.
     pub warmup: Option<At<u32>>,
+    /// Independent set-ups, 1 to 100, that the repeats and the budget are spread over, each with the tenants' memory
+    /// at other addresses; 1 by default.
     pub setups: Option<At<u32>>,
 }
 
@@ -113,6 +115,8 @@ pub(crate) struct Settings {
     pub launches: Option<At<Expr>>,
     /// Pause of the host between two requests (between two launches where `request` is 1); default `"0us"`.
     pub gap: Option<At<Expr>>,
+    /// Part of an SM's L1 set aside as shared memory while the kernel runs; zero: the driver chooses. By default
+    /// 32 KiB for kernels without shared memory.
     pub carveout: Option<At<Expr>>,
     /// Launches per request, for latency experiments; default 1.
     pub request: Option<At<Expr>>,

@@ -13,8 +13,18 @@ use std::collections::BTreeMap;
 pub(crate) const SPEC_KEYS: &[&str] =
     &["format", "name", "title", "section", "summary", "seed", "measure", "tenants", "trial", "figure"];
 pub(crate) const MEASURE_KEYS: &[&str] = &["repeats", "precision", "budget", "warmup", "setups"];
-pub(crate) const TENANT_KEYS: &[&str] =
-    &["kernel", "blocks", "threads", "params", "iterations", "duration", "launches", "gap", "request", "carveout"];
+pub(crate) const TENANT_KEYS: &[&str] = &[
+    "kernel",
+    "blocks",
+    "threads",
+    "params",
+    "iterations",
+    "duration",
+    "launches",
+    "gap",
+    "request",
+    "carveout",
+];
 pub(crate) const USE_KEYS: &[&str] = &[
     "use",
     "as",

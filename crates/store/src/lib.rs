@@ -4,4 +4,6 @@ pub mod folder;
 pub mod format;
 pub mod schema;
 
-pub use folder::{Run, RunFolder, StoreError, check_writable, load, write_derived, write_summary, write_whole};
+pub use folder::{
+    Run, RunFolder, StoreError, check_writable, load, write_derived, write_summary, write_whole,
+};

@@ -56,7 +56,15 @@ fn manifest(name: &str) -> Manifest {
 }
 
 fn repeat(trial: &str, attempt: u32, n: u32) -> RepeatRecord {
-    RepeatRecord { format: FORMAT, trial: trial.into(), attempt, repeat: n, setup: 0, phases: Vec::new(), marked: Vec::new() }
+    RepeatRecord {
+        format: FORMAT,
+        trial: trial.into(),
+        attempt,
+        repeat: n,
+        setup: 0,
+        phases: Vec::new(),
+        marked: Vec::new(),
+    }
 }
 
 fn outcome(trial: &str) -> OutcomeRecord {

@@ -8,7 +8,9 @@ use std::fmt;
 
 /// A span or a point of time in nanoseconds. Points are on the GPU's `%globaltimer` for device stamps and on
 /// the simulated clock for simulated ones; the two are never mixed in one run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Nanos(pub u64);
 
@@ -54,7 +56,9 @@ impl fmt::Display for Nanos {
 }
 
 /// A size in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
 
@@ -81,7 +85,11 @@ impl fmt::Display for Bytes {
             let scale = (1u64 << shift) as f64;
             if v >= scale {
                 let x = v / scale;
-                return if (x - x.round()).abs() < 0.05 { write!(f, "{x:.0} {unit}") } else { write!(f, "{x:.1} {unit}") };
+                return if (x - x.round()).abs() < 0.05 {
+                    write!(f, "{x:.0} {unit}")
+                } else {
+                    write!(f, "{x:.1} {unit}")
+                };
             }
         }
         write!(f, "{} B", self.0)
@@ -89,7 +97,9 @@ impl fmt::Display for Bytes {
 }
 
 /// A number of streaming multiprocessors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Sms(pub u32);
 

@@ -23,7 +23,11 @@ pub fn doctor(json: bool) -> Result<Code, Failure> {
                 Status::Note => "note",
                 Status::Missing => "missing",
             };
-            let words = if f.remedy.is_empty() { f.detail.clone() } else { format!("{}\n→ {}", f.detail, f.remedy) };
+            let words = if f.remedy.is_empty() {
+                f.detail.clone()
+            } else {
+                format!("{}\n→ {}", f.detail, f.remedy)
+            };
             t.add_row(["", mark, &f.item, &words]);
         }
         super::print_text(&t.to_string());

@@ -67,7 +67,8 @@ pub fn kernels(json: bool) -> Result<Code, Failure> {
     }
     let mut t = table(&["kernel", "stresses", "what it does", "parameters (default)"]);
     for r in &rows {
-        let params: Vec<String> = r.params.iter().map(|p| format!("{} ({}): {}", p.name, p.default, p.help)).collect();
+        let params: Vec<String> =
+            r.params.iter().map(|p| format!("{} ({}): {}", p.name, p.default, p.help)).collect();
         t.add_row([r.name, r.resource, r.help, &params.join("\n")]);
     }
     super::print_text(&t.to_string());

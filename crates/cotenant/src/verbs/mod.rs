@@ -37,8 +37,8 @@ pub fn dispatch(verb: Verb) -> Result<Code, Failure> {
 
 /// Prints a value as pretty JSON.
 fn print_json<T: serde::Serialize>(v: &T) -> Result<Code, Failure> {
-    let text = serde_json::to_string_pretty(v)
-        .map_err(|e| Failure::new(Code::Store, format!("write JSON: {e}")))?;
+    let text =
+        serde_json::to_string_pretty(v).map_err(|e| Failure::new(Code::Store, format!("write JSON: {e}")))?;
     print_text(&text);
     Ok(Code::Ok)
 }

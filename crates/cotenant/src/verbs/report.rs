@@ -37,7 +37,11 @@ pub fn report(a: ReportArgs) -> Result<Code, Failure> {
         if a.json {
             summaries.push(data.summary);
         } else {
-            super::print_text(&format!("{}\nreport: {}\n", render_table(&data.manifest, &data.summary), page.display()));
+            super::print_text(&format!(
+                "{}\nreport: {}\n",
+                render_table(&data.manifest, &data.summary),
+                page.display()
+            ));
         }
     }
     if a.json { super::print_json(&summaries) } else { Ok(Code::Ok) }

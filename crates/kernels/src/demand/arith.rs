@@ -84,7 +84,7 @@ pub(super) fn issue_hog() -> Draft {
 pub(super) fn tensor_mma(params: &Params) -> Draft {
     let ilp = params.get("ilp");
     let products = 32.0;
-    let pipes = Pipes { tensor: products, ..Pipes::default() };
+    let pipes = Pipes { tensor: products, tensor_sync: products, ..Pipes::default() };
     let mut demand = chains(ilp, products, MMA_LATENCY, pipes, Counter::Uniform);
     // The assembler pads dependent products with NOPs: one after each at ILP 1, after every other at ILP 2.
     demand.issue += match ilp {

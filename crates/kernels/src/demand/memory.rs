@@ -176,6 +176,7 @@ pub(super) fn copy_paper(grid: Grid, params: &Params) -> Draft {
         footprint_bytes: all,
         block_footprint_bytes: all / f64::from(grid.blocks),
         caches_in_l1: true,
+        l1_scatter: true,
         ..instructions(&pass, body, 2.0)
     };
     Draft {

@@ -128,9 +128,8 @@ pub fn issue(b: &mut dyn Backend, card: &mut DeviceCard) -> Result<(), TrialErro
         .demand;
     let mhz = card.clock.sustained_mhz.unwrap_or(b.device().max_sm_clock_mhz);
     let copy_ipc = d.issue * 32.0 / (full.alone_ns[0] * mhz / 1e3);
-    // What the hog keeps of the slots that the copy would have wanted: 1 if the copy gets only what is left.
-    let hog_kept = 1.0 / hog_slowdown;
-    let share = 1.0 - ((1.0 - hog_kept) * card.spec.issue_per_cycle / copy_ipc).clamp(0.0, 1.0);
+    // What the copy still gets of the slots is the hog's share short of all. (The hog's own slowdown is noise at 1.)
+    let share = 1.0 - (copy_ipc / (card.spec.issue_per_cycle * copy_slowdown)).clamp(0.0, 1.0);
     card.issue.hog_share = Some(share);
     card.issue.source = source(
         b,

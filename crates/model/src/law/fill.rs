@@ -152,6 +152,17 @@ mod tests {
 
     proptest! {
         #[test]
+        fn weights_never_overfill_a_station(w in prop::collection::vec(prop::array::uniform3(0.0f64..1.0), 1..6),
+                                            k in prop::collection::vec(0.01f64..100.0, 6)) {
+            let mut out = Vec::new();
+            fill(&w, &k, &mut out);
+            for s in 0..3 {
+                let used: f64 = w.iter().zip(&out).map(|(w, p)| w[s] / p.u.max(1.0)).sum();
+                prop_assert!(used <= 1.0 + 1e-9, "station {s}: {used}");
+            }
+        }
+
+        #[test]
         fn no_station_is_over_full(w in prop::collection::vec(want(), 1..6)) {
             let p = run(&w);
             for s in 0..3 {

@@ -117,6 +117,18 @@ fn contexts_in_slices_share_time_and_finish() {
 }
 
 #[test]
+fn empty_launches_take_turns_with_kernels_of_another_process() {
+    // The victim's row of short kernels leaves its slice idle again and again.
+    let kernels = Stream { context: 0, launches: 100, ..stream(sleep(132, 128, 2e4)) };
+    let hog = Stream { context: 1, ..Stream::new(Work::Empty { count: 1000 }) };
+    let s = Scenario { mode: Mode::TimeSliced, ..Scenario::new(vec![kernels, hog]) };
+    let out = h100().run(&s).expect("ends");
+    assert!(out.events < 10_000, "{}", out.events);
+    // Together they need at least the sum of both.
+    assert!(out.makespan_ns() > 5_500_000, "{}", out.makespan_ns());
+}
+
+#[test]
 fn the_leftover_policy_keeps_order() {
     // Kernel 0 has two waves; kernel 1 would fit beside the first but waits until the last block of 0 is placed.
     let mut first = sleep(264, 1024, 1e6);
