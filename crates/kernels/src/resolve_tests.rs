@@ -13,7 +13,7 @@ fn set<const N: usize>(pairs: [(&str, f64); N]) -> BTreeMap<String, f64> {
 }
 
 fn sum(p: &Pipes) -> f64 {
-    let Pipes { fma, fp64, alu, fp16, xu, lsu, tensor: _ } = *p;
+    let Pipes { fma, fp64, alu, fp16, xu, lsu, tensor: _, tensor_sync: _ } = *p;
     fma + fp64 + alu + fp16 + xu + lsu
 }
 

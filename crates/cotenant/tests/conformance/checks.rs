@@ -338,7 +338,10 @@ pub fn a_whole_gpu_baseline_is_faster_than_a_half(b: &mut dyn Backend) {
         };
         let (whole, same) = (ratio(Baseline::WholeGpu), ratio(Baseline::SameShare));
         assert!((1.7..2.5).contains(&whole), "{sharing:?}: {whole} times as long as on the whole GPU");
-        assert!((0.9..1.15).contains(&same), "{sharing:?}: {same} times as long as alone on the same share");
+        // Green contexts are disjoint; two MPS clients at 50 % have a few SMs in common (the device card says how
+        // many), where their blocks take up to twice as long and hold up the end.
+        let most = if matches!(sharing, Sharing::Mps { .. }) { 1.3 } else { 1.15 };
+        assert!((0.9..most).contains(&same), "{sharing:?}: {same} times as long as alone on the same share");
     }
 }
 

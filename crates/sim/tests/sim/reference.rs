@@ -138,18 +138,18 @@ fn l2_capacity() {
     let mut cells = Cells::new();
     for (mb, want) in [
         (4.0, 1.687),
-        (8.0, 1.302),
-        (12.0, 1.182),
-        (16.0, 1.468),
-        (18.0, 1.796),
-        (20.0, 2.525),
-        (22.5, 2.507),
-        (25.0, 1.335),
-        (28.0, 1.221),
+        (8.0, 1.372),
+        (12.0, 1.311),
+        (16.0, 1.488),
+        (18.0, 1.802),
+        (20.0, 2.553),
+        (22.5, 2.501),
+        (25.0, 1.380),
+        (28.0, 1.222),
         (32.0, 1.226),
-        (40.0, 1.218),
-        (48.0, 1.219),
-        (64.0, 1.220),
+        (40.0, 1.220),
+        (48.0, 1.220),
+        (64.0, 1.221),
     ] {
         let bytes = (mb * 1e6 / 65_536.0_f64).round() * 65_536.0;
         twins(
@@ -189,12 +189,12 @@ fn l1_capacity() {
 fn atomics_and_copies() {
     let mut cells = Cells::new();
     let atomics = |ms| lasting(kernel("atomics", 132, 256, &[]), ms);
-    twins(&mut cells, "atomics", atomics(8.0), 1.80);
+    twins(&mut cells, "atomics", atomics(8.0), 1.808);
     let bytes = (5_242_880.0 / 65_536.0_f64).round() * 65_536.0;
     let in_l2 = lasting(kernel("l2-copy", 132, 512, &[("bytes", bytes)]), 8.0);
-    pair(&mut cells, "l2-copy", atomics(8.0), in_l2, [1.972, 1.950]);
+    pair(&mut cells, "l2-copy", atomics(8.0), in_l2, [1.961, 1.940]);
     let in_dram = lasting(kernel("copy", 132, 512, &[("bytes", 1024.0 * MIB)]), 12.0);
-    pair(&mut cells, "dram-copy", atomics(12.0), in_dram, [1.719, 1.255]);
+    pair(&mut cells, "dram-copy", atomics(12.0), in_dram, [1.668, 1.244]);
     assert_close("atomics", &cells);
 }
 
