@@ -3,7 +3,7 @@
 use crate::cli::ProbeArgs;
 use crate::device::{self, Selector};
 use crate::exit::{Code, Failure};
-use cotenant_lab::backend::Backend;
+use cotenant_lab::backend::{Backend, TrialError};
 use cotenant_lab::cuda::Options;
 use cotenant_lab::probe::{Gap, probe as measure};
 use cotenant_lab::provenance::{gather, rfc3339};
@@ -35,8 +35,10 @@ pub fn probe(a: ProbeArgs) -> Result<Code, Failure> {
             eprintln!("{line}");
         }
     };
-    let (mut card, gaps) = measure(&mut *backend, base, &mut watch)
-        .map_err(|e| Failure::new(Code::NoDevice, format!("probe {}: {e}", a.device)))?;
+    let (mut card, gaps) = measure(&mut *backend, base, &mut watch).map_err(|e| {
+        let code = if e == TrialError::Interrupted { Code::Interrupted } else { Code::NoDevice };
+        Failure::new(code, format!("probe {}: {e}", a.device))
+    })?;
     card.measured = !backend.simulated();
     let p = gather(0, env!("COTENANT_GIT_REVISION"));
     let kind = if backend.simulated() { "simulated, from its own card" } else { "measured on one device" };
