@@ -39,8 +39,6 @@ pub struct Layout {
 
 /// A way to share a GPU.
 pub trait SharingMode {
-    /// Name as written in specs.
-    fn name(&self) -> &'static str;
     /// Where the trial's tenants go.
     fn layout(&self, trial: &TrialPlan) -> Layout;
 }
@@ -97,36 +95,24 @@ fn with_baseline(mut layout: Layout, trial: &TrialPlan, mps: bool) -> Layout {
 }
 
 impl SharingMode for Solo {
-    fn name(&self) -> &'static str {
-        "solo"
-    }
     fn layout(&self, trial: &TrialPlan) -> Layout {
         Layout { processes: vec![one_process(trial, &[])], ..Layout::default() }
     }
 }
 
 impl SharingMode for Sequential {
-    fn name(&self) -> &'static str {
-        "sequential"
-    }
     fn layout(&self, trial: &TrialPlan) -> Layout {
         Layout { processes: vec![one_process(trial, &[])], ..Layout::default() }
     }
 }
 
 impl SharingMode for Streams<'_> {
-    fn name(&self) -> &'static str {
-        "streams"
-    }
     fn layout(&self, trial: &TrialPlan) -> Layout {
         Layout { processes: vec![one_process(trial, self.0)], shared_phase: true, time_sliced: false }
     }
 }
 
 impl SharingMode for Processes {
-    fn name(&self) -> &'static str {
-        "processes"
-    }
     fn layout(&self, trial: &TrialPlan) -> Layout {
         let processes = all(trial)
             .into_iter()
@@ -137,9 +123,6 @@ impl SharingMode for Processes {
 }
 
 impl SharingMode for Mps<'_> {
-    fn name(&self) -> &'static str {
-        "mps"
-    }
     fn layout(&self, trial: &TrialPlan) -> Layout {
         let processes = all(trial)
             .into_iter()
@@ -174,9 +157,6 @@ impl SharingMode for Mps<'_> {
 }
 
 impl SharingMode for Green<'_> {
-    fn name(&self) -> &'static str {
-        "green"
-    }
     fn layout(&self, trial: &TrialPlan) -> Layout {
         let mut p = one_process(trial, self.priority);
         p.green_sms = self.sms.to_vec();
@@ -185,9 +165,6 @@ impl SharingMode for Green<'_> {
 }
 
 impl SharingMode for Mig<'_> {
-    fn name(&self) -> &'static str {
-        "mig"
-    }
     fn layout(&self, trial: &TrialPlan) -> Layout {
         let processes = all(trial)
             .into_iter()
