@@ -33,18 +33,15 @@ pub fn present() -> bool {
     *PRESENT.get_or_init(|| unsafe { sys::is_culib_present() })
 }
 
-/// Whether the loaded driver exports `name` (under its plain or a `_v2`.. name that the bindings use).
+/// Whether the loaded driver exports exactly `name`, which is what the bindings load.
 pub(crate) fn has_symbol(name: &str) -> bool {
     if !present() {
         return false;
     }
     // SAFETY: `present` says that the library opens; looking a symbol up runs no code of it.
     let lib = unsafe { sys::culib() };
-    ["", "_v2", "_v3", "_v4"].iter().any(|suffix| {
-        let symbol = format!("{name}{suffix}\0");
-        // SAFETY: the symbol is only looked up, never called through this type.
-        unsafe { lib.get::<*const ()>(symbol.as_bytes()) }.is_ok()
-    })
+    // SAFETY: the symbol is only looked up, never called through this type.
+    unsafe { lib.get::<*const ()>(name.as_bytes()) }.is_ok()
 }
 
 pub(crate) fn check(call: &'static str, r: sys::CUresult) -> Result<()> {
