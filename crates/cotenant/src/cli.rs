@@ -29,8 +29,12 @@ pub enum Verb {
     Experiments(JsonArg),
     /// List the built-in kernels with their parameters and demand
     Kernels(JsonArg),
+    /// List the built-in models
+    Models(JsonArg),
     /// List the device cards for the simulated GPU
     Cards(JsonArg),
+    /// Print the Python module that makes a program a tenant measured by iteration
+    Helper,
     /// Print a shell completion script
     Completions {
         /// Shell
@@ -66,7 +70,7 @@ pub struct RunArgs {
     /// Experiment file, or the name of a built-in one (`cotenant experiments`)
     #[arg(required_unless_present = "resume")]
     pub experiment: Option<String>,
-    /// `auto`, `cuda:N` or `sim:CARD`
+    /// `auto`, `cuda:N`, `sim:CARD`, or `host` for programs without a GPU
     #[arg(long, default_value = "auto", env = "COTENANT_DEVICE")]
     pub device: String,
     /// Override a value of the experiment: `measure.budget="5s"`, `tenants.copy.threads=512`

@@ -3,6 +3,7 @@
 use crate::exit::{Code, Failure};
 use cotenant_lab::backend::Backend;
 use cotenant_lab::cuda::{CudaBackend, Options};
+use cotenant_lab::host::HostBackend;
 use cotenant_lab::simulated::SimBackend;
 use cotenant_model as card;
 use std::sync::Arc;
@@ -18,24 +19,29 @@ pub enum Selector {
     Cuda(u32),
     /// A simulated one by card.
     Sim(String),
+    /// This machine without its GPU, for models on the CPU and programs.
+    Host,
 }
 
 /// Reads a selector; `auto` is the first real GPU, or else the default card.
 ///
 /// # Errors
-/// Anything but `auto`, `cuda:N`, `sim:CARD`.
+/// Anything but `auto`, `cuda:N`, `sim:CARD`, `host`.
 pub fn select(text: &str) -> Result<Selector, Failure> {
     let bad = || {
         Failure::new(
             Code::BadInput,
             format!(
-                "understand --device {text}: it should be auto, cuda:N (a number from 0) or sim:CARD (see `cotenant cards`)"
+                "understand --device {text}: it should be auto, cuda:N (a number from 0), sim:CARD (see `cotenant cards`) or host"
             ),
         )
     };
     if text == "auto" {
         let real = cotenant_gpu::driver::device_count().is_ok_and(|n| n > 0);
         return Ok(if real { Selector::Cuda(0) } else { Selector::Sim(DEFAULT_CARD.into()) });
+    }
+    if text == "host" {
+        return Ok(Selector::Host);
     }
     match text.split_once(':') {
         Some(("cuda", n)) => n.parse().map(Selector::Cuda).map_err(|_| bad()),
@@ -61,6 +67,7 @@ pub fn open(
             Ok(Box::new(b))
         }
         Selector::Sim(name) => Ok(Box::new(SimBackend::new(card_named(name)?, interrupted))),
+        Selector::Host => Ok(Box::new(HostBackend::new(interrupted))),
     }
 }
 

@@ -55,11 +55,13 @@ pub fn running_daemon() -> Option<PathBuf> {
 /// Name of a daemon's folder before the id of the process that started it.
 const FOLDER: &str = "cotenant-mps-";
 
-/// Removes the folders of runs that were killed and could not do it themselves. (Their daemons died with them.)
-fn sweep(parent: &Path) {
+/// Removes the folders `PREFIXpid` and `PREFIXpid.number` of runs that were killed and could not do it themselves.
+/// (Their children died with them.)
+pub fn sweep_folders(parent: &Path, prefix: &str) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|n| n.strip_prefix(FOLDER)).and_then(|p| p.parse::<u32>().ok());
+        let rest = name.to_str().and_then(|n| n.strip_prefix(prefix)).map(|r| r.split('.').next().unwrap_or(r));
+        let pid = rest.and_then(|p| p.parse::<u32>().ok());
         if pid.is_some_and(|p| !is_alive(p)) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
@@ -92,7 +94,7 @@ impl Daemon {
                 "`{CONTROL}` is not installed; it comes with the driver package (nvidia-compute-utils)"
             ))
         })?;
-        sweep(parent);
+        sweep_folders(parent, FOLDER);
         let dir = parent.join(format!("{FOLDER}{}", std::process::id()));
         let io = |path: &Path| {
             let path = path.to_owned();

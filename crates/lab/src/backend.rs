@@ -4,6 +4,9 @@ use crate::cuda::protocol::LaunchCosts;
 use cotenant_spec::plan::{DeviceSizes, TrialPlan};
 use cotenant_store::format::{DeviceRecord, GpuState, Grant};
 
+/// The watchdog's limit where nobody states one.
+pub const WATCHDOG: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// Why a trial did not produce its numbers. The run goes on with the next trial.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrialError {
@@ -51,6 +54,23 @@ pub struct TenantRun {
     pub requests: Vec<u64>,
     /// SM clock while block 0 of each launch ran, MHz.
     pub clocks_mhz: Vec<f64>,
+    /// Models and programs: time between CUDA events around each iteration, ns (0: not told).
+    pub events: Vec<u64>,
+    /// Models and programs: tokens over all iterations.
+    pub tokens: u64,
+    /// Kernel clock, one per iteration (traced phases).
+    pub device: Vec<DeviceTime>,
+}
+
+/// What the kernels of one iteration did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeviceTime {
+    /// Sum over its kernels, ns.
+    pub sum_ns: u64,
+    /// Time in which at least one ran, ns.
+    pub union_ns: u64,
+    /// Kernels.
+    pub kernels: u32,
 }
 
 /// What a phase gave.
@@ -68,8 +88,25 @@ pub trait Session {
     fn grants(&self) -> Vec<Grant>;
     /// Sets how many turns of its loop each launch of a tenant makes.
     fn set_iterations(&mut self, tenant: usize, iterations: u64) -> Result<(), TrialError>;
+    /// When the requests of an open-loop tenant arrive in the next phases: offsets from the phase's start, ns,
+    /// ascending. Empty: a closed loop.
+    fn set_schedule(&mut self, _tenant: usize, _offsets: &[u64]) -> Result<(), TrialError> {
+        Ok(())
+    }
     /// Runs a phase to its end.
     fn run(&mut self, phase: Phase) -> Result<PhaseRun, TrialError>;
+    /// Runs a phase with the kernel clock on; `None` where this session has none.
+    fn run_traced(&mut self, _phase: Phase) -> Result<Option<PhaseRun>, TrialError> {
+        Ok(None)
+    }
+    /// GPU state between two moments on the clock of the spans, if it is told.
+    fn state_between(&self, _from: u64, _to: u64) -> Option<GpuState> {
+        None
+    }
+    /// What each model or program told of itself: `(tenant, key, value)`.
+    fn facts(&self) -> Vec<(usize, String, serde_json::Value)> {
+        Vec::new()
+    }
 }
 
 /// Where blocks ran: one list of `(sm, start ns, end ns)` per tenant.
@@ -104,6 +141,10 @@ pub trait Backend {
     fn launch_costs(&mut self) -> Result<LaunchCosts, TrialError> {
         Err(TrialError::Unavailable("launching has no cost of its own here".into()))
     }
+    /// A model or program of which nothing is heard for so long is hung.
+    fn set_watchdog(&mut self, _limit: std::time::Duration) {}
+    /// Where logs of tenants go.
+    fn set_logs(&mut self, _folder: &std::path::Path) {}
     /// Rows of telemetry since the last call, as CSV lines of [`TELEMETRY_HEADER`].
     fn drain_telemetry(&mut self) -> Vec<String> {
         Vec::new()

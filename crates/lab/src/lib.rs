@@ -4,11 +4,14 @@
 pub mod backend;
 pub mod cuda;
 pub mod doctor;
+pub mod host;
 pub mod measure;
 pub mod overlap;
 pub mod probe;
+pub mod program;
 pub mod provenance;
 pub mod run;
+mod schedule;
 pub mod sharing;
 pub mod simulated;
 pub mod telemetry;

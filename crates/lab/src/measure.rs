@@ -5,10 +5,12 @@
 
 use crate::backend::{Phase, PhaseRun, Session, TenantRun, TrialError};
 use crate::overlap;
+use crate::schedule;
 use crate::sharing::Layout;
-use cotenant_spec::plan::{Protocol, Stopping, TrialPlan, Work};
-use cotenant_store::format::{FORMAT, PhaseRecord, PhaseTenant, RepeatRecord, WarningRecord};
+use cotenant_spec::plan::{Protocol, Rate, Stopping, TenantPlan, TrialPlan, Work};
+use cotenant_store::format::{FORMAT, PhasePart, PhaseRecord, PhaseTenant, RepeatRecord, WarningRecord};
 use cotenant_units::Nanos;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Overlap under which a shared phase is not called colocated (method rule 2).
@@ -27,8 +29,21 @@ pub struct Measured {
     pub iterations: Vec<u64>,
     /// `precision`, `budget` or `max-repeats`.
     pub stopped_by: &'static str,
+    /// Requests per second of each open-loop tenant whose rate is a share of them, alone in a closed loop.
+    pub capacity_per_s: BTreeMap<String, f64>,
+    /// Wall time spent in phases, and CPU time of this process meanwhile.
+    pub phases: PhaseCost,
     /// Warnings about the trial.
     pub warnings: Vec<WarningRecord>,
+}
+
+/// What phases cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PhaseCost {
+    /// Wall time.
+    pub wall: Duration,
+    /// CPU time of this process, all threads.
+    pub cpu: Duration,
 }
 
 /// Runs a trial of one set-up to its end. Every repeat goes to `sink` as it ends; an error of `sink` ends the trial.
@@ -43,7 +58,7 @@ pub fn run_trial(
     attempt: u32,
     sink: Sink<'_>,
 ) -> Result<Measured, TrialError> {
-    let mut m = Measuring::new(trial, layout, stopping, attempt);
+    let mut m = Measuring::new(trial, layout, stopping, attempt, 1);
     m.run_setup(session, sink)?;
     Ok(m.finish())
 }
@@ -60,6 +75,10 @@ pub struct Measuring<'a> {
     phases: Vec<Phase>,
     history: History,
     iterations: Option<Vec<u64>>,
+    /// Requests per second that open loops of a relative rate refer to, by tenant.
+    capacity: Vec<Option<f64>>,
+    seed: u64,
+    cost: PhaseCost,
     setup: u32,
     repeat: u32,
     stopped_by: &'static str,
@@ -68,7 +87,13 @@ pub struct Measuring<'a> {
 
 impl<'a> Measuring<'a> {
     /// A trial of which nothing has run.
-    pub fn new(trial: &'a TrialPlan, layout: &'a Layout, stopping: &'a Stopping, attempt: u32) -> Self {
+    pub fn new(
+        trial: &'a TrialPlan,
+        layout: &'a Layout,
+        stopping: &'a Stopping,
+        attempt: u32,
+        seed: u64,
+    ) -> Self {
         let phases = phases(trial, layout);
         let history = History::new(phases.len());
         let (iterations, warnings) = (None, Vec::new());
@@ -80,11 +105,27 @@ impl<'a> Measuring<'a> {
             phases,
             history,
             iterations,
+            capacity: Vec::new(),
+            seed,
+            cost: PhaseCost::default(),
             setup: 0,
             repeat: 0,
             stopped_by: "",
             warnings,
         }
+    }
+
+    /// Runs a phase and notes what it costs.
+    fn phase(&mut self, session: &mut dyn Session, phase: Phase) -> Result<PhaseRun, TrialError> {
+        self.timed(|| session.run(phase))
+    }
+
+    fn timed<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let (wall, cpu) = (Instant::now(), cpu_time());
+        let out = work();
+        self.cost.wall += wall.elapsed();
+        self.cost.cpu += cpu_time().saturating_sub(cpu);
+        out
     }
 
     /// Runs the next set-up's share of the repeats in a session of its own. The first one calibrates.
@@ -94,16 +135,23 @@ impl<'a> Measuring<'a> {
     pub fn run_setup(&mut self, session: &mut dyn Session, sink: Sink<'_>) -> Result<(), TrialError> {
         let begun = Instant::now();
         match &self.iterations {
-            None => self.iterations = Some(calibrate(session, self.trial)?),
+            None => {
+                let trial = self.trial;
+                self.iterations = Some(self.timed(|| calibrate(session, trial))?);
+                self.capacity = self.timed(|| capacity(session, trial))?;
+            }
             Some(turns) => {
                 for (i, n) in turns.iter().enumerate() {
                     session.set_iterations(i, *n)?;
                 }
             }
         }
-        for _ in 0..self.stopping.warmup {
-            for &p in &self.phases {
-                session.run(p)?;
+        // Programs warm up before every phase; a whole repeat more would only cost time.
+        let all_programs = self.trial.tenants.iter().all(TenantPlan::is_program);
+        self.schedule(session)?;
+        for _ in 0..if all_programs { 0 } else { self.stopping.warmup } {
+            for p in self.phases.clone() {
+                self.phase(session, p)?;
             }
         }
         let setups = self.stopping.setups.max(1);
@@ -135,12 +183,16 @@ impl<'a> Measuring<'a> {
         let n = self.phases.len();
         let mut records = Vec::with_capacity(n);
         let mut marked = Vec::new();
+        self.schedule(session)?;
         for k in 0..n {
             let which = (k + self.repeat as usize) % n;
-            let run = session.run(self.phases[which])?;
-            let record = phase_record(self.phases[which], self.trial, &run)?;
+            let run = self.phase(session, self.phases[which])?;
+            let record = phase_record(self.phases[which], self.trial, &run, session, "")?;
             marked.extend(self.history.note(which, &record));
             records.push(record);
+        }
+        if self.repeat < self.stopping.traced && self.trial.tenants.iter().any(TenantPlan::is_program) {
+            self.traced(session, &mut records)?;
         }
         marked.sort_unstable();
         marked.dedup();
@@ -157,12 +209,49 @@ impl<'a> Measuring<'a> {
         Ok(())
     }
 
+    /// The phases once more with the kernel clock on. It costs time, so these are beside the repeat's own.
+    fn traced(
+        &mut self,
+        session: &mut dyn Session,
+        records: &mut Vec<PhaseRecord>,
+    ) -> Result<(), TrialError> {
+        for p in self.phases.clone().into_iter().filter(|p| *p != Phase::Sequential) {
+            // A kernel has its own clock; alone it needs no other.
+            if matches!(p, Phase::Solo(t) if !self.trial.tenants[t].is_program()) {
+                continue;
+            }
+            if let Some(run) = self.timed(|| session.run_traced(p))? {
+                records.push(phase_record(p, self.trial, &run, session, "-traced")?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws the arrivals of open loops for the next repeat: the same ones for all its phases.
+    fn schedule(&mut self, session: &mut dyn Session) -> Result<(), TrialError> {
+        for (i, t) in self.trial.tenants.iter().enumerate() {
+            let Some(arrivals) = &t.load.arrivals else { continue };
+            let capacity = self.capacity.get(i).copied().flatten();
+            let offsets = schedule::offsets(arrivals, t, capacity, self.seed, self.repeat)?;
+            session.set_schedule(i, &offsets)?;
+        }
+        Ok(())
+    }
+
     /// What the finished trial says beside its repeats.
     pub fn finish(mut self) -> Measured {
         self.warnings.extend(self.history.warnings(self.trial, self.layout, self.stopping, self.stopped_by));
         Measured {
             iterations: self.iterations.unwrap_or_default(),
             stopped_by: self.stopped_by,
+            capacity_per_s: self
+                .trial
+                .tenants
+                .iter()
+                .zip(&self.capacity)
+                .filter_map(|(t, c)| Some((t.name.clone(), (*c)?)))
+                .collect(),
+            phases: self.cost,
             warnings: self.warnings,
         }
     }
@@ -185,7 +274,11 @@ fn phases(trial: &TrialPlan, layout: &Layout) -> Vec<Phase> {
 fn calibrate(session: &mut dyn Session, trial: &TrialPlan) -> Result<Vec<u64>, TrialError> {
     let mut out = Vec::with_capacity(trial.tenants.len());
     for (i, t) in trial.tenants.iter().enumerate() {
-        let target = match t.work {
+        let Some(kernel) = t.kernel() else {
+            out.push(1); // a program's iterations are its own
+            continue;
+        };
+        let target = match kernel.work {
             Work::Iterations(n) => {
                 session.set_iterations(i, n)?;
                 out.push(n);
@@ -223,7 +316,38 @@ fn calibrate(session: &mut dyn Session, trial: &TrialPlan) -> Result<Vec<u64>, T
     Ok(out)
 }
 
-fn phase_record(phase: Phase, trial: &TrialPlan, run: &PhaseRun) -> Result<PhaseRecord, TrialError> {
+/// CPU time of this process so far, all threads.
+fn cpu_time() -> Duration {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    // Neither is ever negative on this clock.
+    Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
+}
+
+/// What open loops of a relative rate refer to: the requests per second that the tenant does alone in a closed loop.
+fn capacity(session: &mut dyn Session, trial: &TrialPlan) -> Result<Vec<Option<f64>>, TrialError> {
+    let relative =
+        |t: &TenantPlan| t.load.arrivals.as_ref().is_some_and(|a| matches!(a.rate, Rate::OfCapacity(_)));
+    let mut out = vec![None; trial.tenants.len()];
+    for (i, t) in trial.tenants.iter().enumerate().filter(|(_, t)| relative(t)) {
+        session.set_schedule(i, &[])?;
+        let run = session.run(Phase::Solo(i))?;
+        let spans = run.tenants.first().map(|r| r.spans.as_slice()).unwrap_or_default();
+        let per = t.kernel().map_or(1, |k| k.request.max(1));
+        out[i] = overlap::extent(spans)
+            .filter(|(s, e)| e > s)
+            .map(|(s, e)| spans.len() as f64 / f64::from(per) / (e - s) as f64 * 1e9);
+    }
+    Ok(out)
+}
+
+/// `kind`: what is added to the phase's name.
+fn phase_record(
+    phase: Phase,
+    trial: &TrialPlan,
+    run: &PhaseRun,
+    session: &dyn Session,
+    kind: &str,
+) -> Result<PhaseRecord, TrialError> {
     let lost = |name: &str| {
         TrialError::Failed(format!("tenant {name} has no launch that counts in the {} phase", phase.name()))
     };
@@ -237,7 +361,13 @@ fn phase_record(phase: Phase, trial: &TrialPlan, run: &PhaseRun) -> Result<Phase
     for (i, t) in run.tenants.iter().enumerate() {
         let plan = &trial.tenants[t.tenant];
         let (start, end) = overlap::extent(&t.spans).ok_or_else(|| lost(&plan.name))?;
-        let timed = if apart {
+        let mut counted_from = 0;
+        let timed = if plan.is_program() {
+            let all = overlap::counted(trial.protocol, &run.tenants, i);
+            counted_from = all.start as u32;
+            // Of a model the latency of an iteration is asked, whatever pauses between them.
+            mean_of(t.requests.get(all.clone()).unwrap_or_default()).map(|m| (m, all.len() as u32))
+        } else if apart {
             overlap::launch_time(Protocol::Fixed, std::slice::from_ref(t), 0)
         } else {
             overlap::launch_time(trial.protocol, &run.tenants, i)
@@ -252,9 +382,15 @@ fn phase_record(phase: Phase, trial: &TrialPlan, run: &PhaseRun) -> Result<Phase
             end_ns: Nanos(end - base),
             launches: t.spans.len() as u32,
             counted,
-            spans_ns: thinned(t, base),
+            spans_ns: thinned(t, base, if plan.is_program() { usize::MAX } else { KEPT_SPANS }),
             requests_ns: t.requests.clone(),
             sm_clock_mhz: mean(&t.clocks_mhz),
+            counted_from,
+            event_ns: t.events.clone(),
+            kernel_ns: t.device.iter().map(|d| d.sum_ns).collect(),
+            busy_ns: t.device.iter().map(|d| d.union_ns).collect(),
+            kernels: t.device.iter().map(|d| d.kernels).collect(),
+            tokens: t.tokens,
         });
     }
     let makespan = if apart { sum } else { last - base };
@@ -262,17 +398,34 @@ fn phase_record(phase: Phase, trial: &TrialPlan, run: &PhaseRun) -> Result<Phase
         Protocol::Fixed => overlap::overlap(&run.tenants),
         Protocol::Steady => overlap::overlap_in_window(&run.tenants),
     });
+    let programs = trial.tenants.iter().any(TenantPlan::is_program);
+    let firsts = || run.tenants.iter().filter_map(|t| overlap::extent(&t.spans)).map(|e| e.0);
+    let spread = firsts().max().unwrap_or(base) - base;
+    let part = |p: overlap::Part| PhasePart {
+        active: p.active.into(),
+        from_ns: Nanos(p.from - base),
+        to_ns: Nanos(p.to - base),
+        state: session.state_between(p.from, p.to),
+    };
+    let shared = phase == Phase::Shared && programs && run.tenants.len() > 1;
     Ok(PhaseRecord {
-        phase: phase.name().into(),
+        phase: format!("{}{kind}", phase.name()),
         makespan_ns: Nanos(makespan),
         overlap,
         tenants,
         state: run.state.clone(),
+        begun_ns: programs.then_some(base),
+        start_spread_ns: shared.then_some(spread),
+        parts: if shared { overlap::parts(&run.tenants).into_iter().map(part).collect() } else { Vec::new() },
     })
 }
 
-fn thinned(t: &TenantRun, base: u64) -> Vec<(u64, u64)> {
-    let step = t.spans.len().div_ceil(KEPT_SPANS).max(1);
+fn mean_of(v: &[u64]) -> Option<f64> {
+    (!v.is_empty()).then(|| v.iter().map(|&x| x as f64).sum::<f64>() / v.len() as f64)
+}
+
+fn thinned(t: &TenantRun, base: u64, most: usize) -> Vec<(u64, u64)> {
+    let step = t.spans.len().div_ceil(most).max(1);
     t.spans.iter().step_by(step).map(|(s, e)| (s - base, e - base)).collect()
 }
 
@@ -356,7 +509,12 @@ impl History {
                     .into(),
                 "read the slowdown as the cost of turns, not of shared resources",
             );
-        } else if overlap < MIN_OVERLAP && layout.shared_phase && trial.tenants.len() > 1 {
+        } else if overlap < MIN_OVERLAP
+            && layout.shared_phase
+            && trial.tenants.len() > 1
+            // Pauses are what was asked for.
+            && trial.tenants.iter().all(|t| t.load.gap.0 == 0 && t.load.arrivals.is_none())
+        {
             warn(
                 "low-overlap",
                 format!("all tenants ran together for {:.0} % of the shared phase only", overlap * 100.0),

@@ -99,12 +99,81 @@ pub fn launch_time(protocol: Protocol, tenants: &[TenantRun], which: usize) -> O
     Some(((e - s) as f64 / f64::from(n), n))
 }
 
+/// Which of a program's iterations count, as a range of its spans: all under the fixed protocol and alone; under the
+/// steady one those that lie wholly inside the window in which every tenant was active.
+pub fn counted(protocol: Protocol, tenants: &[TenantRun], which: usize) -> std::ops::Range<usize> {
+    let Some(run) = tenants.get(which) else { return 0..0 };
+    if tenants.len() == 1 || protocol == Protocol::Fixed {
+        return 0..run.spans.len();
+    }
+    let Some((from, to)) = window(tenants) else { return 0..0 };
+    let first = run.spans.iter().position(|s| s.0 >= from).unwrap_or(run.spans.len());
+    let inside = run.spans[first..].iter().take_while(|s| s.1 <= to).count();
+    first..first + inside
+}
+
+/// A stretch of a phase by how many tenants were active (between their first start and last end).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// `all`, `some` or `one`.
+    pub active: &'static str,
+    /// Begin.
+    pub from: u64,
+    /// End.
+    pub to: u64,
+}
+
+/// The parts of a phase in time order; stretches without any tenant are left out.
+pub fn parts(tenants: &[TenantRun]) -> Vec<Part> {
+    let extents: Vec<(u64, u64)> = tenants.iter().filter_map(|t| extent(&t.spans)).collect();
+    let mut edges: Vec<u64> = extents.iter().flat_map(|e| [e.0, e.1]).collect();
+    edges.sort_unstable();
+    edges.dedup();
+    let mut out: Vec<Part> = Vec::new();
+    for pair in edges.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        let n = extents.iter().filter(|e| e.0 <= from && e.1 >= to).count();
+        let active = match n {
+            0 => continue,
+            n if n == extents.len() => "all",
+            1 => "one",
+            _ => "some",
+        };
+        match out.last_mut() {
+            Some(last) if last.active == active && last.to == from => last.to = to,
+            _ => out.push(Part { active, from, to }),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn run(spans: &[(u64, u64)]) -> TenantRun {
         TenantRun { spans: spans.to_vec(), ..TenantRun::default() }
+    }
+
+    #[test]
+    fn parts_follow_the_number_of_active_tenants() {
+        let small = run(&[(0, 10), (10, 20)]);
+        let other = run(&[(5, 30)]);
+        let large = run(&[(0, 50), (50, 100)]);
+        let words: Vec<(&str, u64, u64)> =
+            parts(&[small, other, large]).into_iter().map(|p| (p.active, p.from, p.to)).collect();
+        assert_eq!(words, [("some", 0, 5), ("all", 5, 20), ("some", 20, 30), ("one", 30, 100)]);
+    }
+
+    #[test]
+    fn only_iterations_within_the_window_count() {
+        let a = run(&[(0, 10), (10, 20), (20, 30), (30, 40)]);
+        let b = run(&[(12, 33)]);
+        let both = [a, b];
+        assert_eq!(counted(Protocol::Steady, &both, 0), 2..3);
+        assert_eq!(counted(Protocol::Fixed, &both, 0), 0..4);
+        assert_eq!(counted(Protocol::Steady, &both[..1], 0), 0..4);
+        assert_eq!(counted(Protocol::Steady, &both, 1), 0..1);
     }
 
     #[test]

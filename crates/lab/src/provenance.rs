@@ -13,6 +13,7 @@ pub fn short_hash(bytes: &[u8]) -> String {
 
 /// Provenance of a run that starts now.
 pub fn gather(seed: u64, git_revision: &str) -> Provenance {
+    let (model, cores) = cpu();
     Provenance {
         version: env!("CARGO_PKG_VERSION").into(),
         git_revision: git_revision.into(),
@@ -20,7 +21,7 @@ pub fn gather(seed: u64, git_revision: &str) -> Provenance {
         seed,
         started: rfc3339(SystemTime::now()),
         os: os(),
-        cpu: cpu(),
+        cpu: format!("{model}, {cores} cores"),
     }
 }
 
@@ -56,14 +57,15 @@ fn os() -> String {
     format!("{name}, kernel {}", release.trim())
 }
 
-fn cpu() -> String {
+/// Model and number of cores of the host's CPU.
+pub fn cpu() -> (String, u32) {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
         .lines()
         .find_map(|l| l.strip_prefix("model name").and_then(|r| r.split_once(':')).map(|(_, v)| v.trim()))
         .unwrap_or("unknown CPU");
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!("{model}, {cores} cores")
+    (model.to_owned(), cores as u32)
 }
 
 #[cfg(test)]

@@ -3,12 +3,15 @@
 use crate::backend::{Backend, TELEMETRY_HEADER, TrialError};
 use crate::measure::Measuring;
 use crate::{provenance, sharing};
-use cotenant_spec::plan::{Plan, Protocol, TrialPlan};
+use cotenant_spec::plan::{Plan, Protocol, TenantPlan, TrialPlan, Workload};
 use cotenant_store::format::{
-    FORMAT, FigureRecord, Manifest, OutcomeRecord, ReferenceRecord, RepeatRecord, StoppingRecord,
-    TenantRecord, TrialRecord, WarningRecord,
+    FORMAT, FigureRecord, LoadRecord, Manifest, OutcomeRecord, ReferenceRecord, RepeatRecord, StoppingRecord,
+    TenantRecord, TimingRecord, TrialRecord, WarningRecord,
 };
 use cotenant_store::{RunFolder, StoreError};
+use cotenant_units::Nanos;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// What a run tells whoever watches it.
 pub trait Observer {
@@ -68,6 +71,7 @@ pub fn manifest(
                 x_label: f.x_label.clone(),
                 y_label: f.y_label.clone(),
                 log_x: f.log_x,
+                trials: f.trials.clone(),
             })
             .collect(),
         stopping: StoppingRecord {
@@ -77,6 +81,8 @@ pub fn manifest(
             budget_ns: plan.stopping.budget_ns,
             warmup: plan.stopping.warmup,
             setups: plan.stopping.setups,
+            traced: plan.stopping.traced,
+            watchdog_ns: plan.stopping.watchdog_ns,
         },
         provenance: provenance::gather(plan.seed, git_revision),
         spec_text: spec_text.to_owned(),
@@ -99,25 +105,56 @@ fn trial_record(t: &TrialPlan) -> TrialRecord {
             .ok()
             .and_then(|v| v.as_str().map(str::to_owned))
             .unwrap_or_default(),
-        tenants: t
-            .tenants
-            .iter()
-            .map(|p| TenantRecord {
-                name: p.name.clone(),
-                kernel: p.kernel.kernel.into(),
-                blocks: p.kernel.shape.blocks,
-                threads: p.kernel.shape.threads,
-                launches: p.launches,
-                request: p.request,
-                params: p.kernel.params.clone(),
-            })
-            .collect(),
+        tenants: t.tenants.iter().map(tenant_record).collect(),
         references: t
             .references
             .iter()
             .map(|r| ReferenceRecord { source: r.source.clone(), metric: r.metric.clone(), value: r.value })
             .collect(),
         host_bound: t.host_bound,
+    }
+}
+
+fn tenant_record(p: &TenantPlan) -> TenantRecord {
+    let workload = match &p.workload {
+        Workload::Kernel(_) => serde_json::Value::Null,
+        Workload::Torch(t) => {
+            let mut setup = serde_json::to_value(&t.setup).unwrap_or_default();
+            if let Some(fields) = setup.as_object_mut() {
+                fields.insert("python".into(), t.python.clone().into());
+            }
+            setup
+        }
+        // Values of environment variables may be secrets; their names are enough.
+        Workload::Command(c) => serde_json::json!({
+            "argv": c.argv,
+            "protocol": if c.opaque { "opaque" } else { "lines" },
+            "env": c.env.keys().collect::<Vec<_>>(),
+        }),
+    };
+    let shape = p.kernel().map(|k| k.kernel.shape);
+    TenantRecord {
+        name: p.name.clone(),
+        kernel: p.kernel().map_or_else(String::new, |k| k.kernel.kernel.into()),
+        blocks: shape.map_or(0, |s| s.blocks),
+        threads: shape.map_or(0, |s| s.threads),
+        launches: p.kernel().map_or(0, |k| k.launches),
+        request: p.kernel().map_or(0, |k| k.request),
+        params: p.kernel().map(|k| k.kernel.params.clone()).unwrap_or_default(),
+        kind: p.kind().into(),
+        role: p.role.clone(),
+        workload,
+        load: LoadRecord {
+            iterations: p.load.iterations,
+            warmup: p.load.warmup,
+            gap_ns: p.load.gap,
+            arrivals: p
+                .load
+                .arrivals
+                .as_ref()
+                .map(|a| serde_json::to_value(a).unwrap_or_default())
+                .unwrap_or_default(),
+        },
     }
 }
 
@@ -132,6 +169,8 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<Tally, RunError> {
     folder.telemetry_header(TELEMETRY_HEADER)?;
+    backend.set_logs(&folder.path().join("logs"));
+    backend.set_watchdog(Duration::from_nanos(plan.stopping.watchdog_ns.0));
     let mut tally = Tally::default();
     let todo: Vec<&TrialPlan> = plan.trials.iter().filter(|t| !folder.has_outcome(&t.id)).collect();
     for o in folder.outcomes() {
@@ -171,7 +210,9 @@ fn one(
     let layout = sharing::mode(&trial.sharing).layout(trial);
     let mut store_failure: Option<StoreError> = None;
     let mut grants = Vec::new();
-    let mut measuring = Measuring::new(trial, &layout, &plan.stopping, attempt);
+    let mut facts: BTreeMap<String, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
+    let (begun, mut setup_time) = (Instant::now(), Duration::ZERO);
+    let mut measuring = Measuring::new(trial, &layout, &plan.stopping, attempt, plan.seed);
     let mut sink = |r: RepeatRecord| {
         observer.repeat_done(trial, &r, plan.stopping.max_repeats);
         folder.append_repeat(&r).map_err(|e| {
@@ -181,10 +222,17 @@ fn one(
         })
     };
     let ran = (0..plan.stopping.setups.max(1)).try_for_each(|setup| {
+        let opening = Instant::now();
         let mut session = backend.open(trial, setup)?;
+        setup_time += opening.elapsed();
         grants = session.grants();
-        measuring.run_setup(&mut *session, &mut sink)
+        let ran = measuring.run_setup(&mut *session, &mut sink);
+        for (tenant, key, value) in session.facts() {
+            facts.entry(trial.tenants[tenant].name.clone()).or_default().insert(key, value);
+        }
+        ran
     });
+    let whole = begun.elapsed();
     let measured = ran.map(|()| measuring.finish());
     if let Some(e) = store_failure {
         return Err(e);
@@ -198,13 +246,26 @@ fn one(
         stopped_by: None,
         iterations: Vec::new(),
         grants: Vec::new(),
+        facts: BTreeMap::new(),
+        capacity_per_s: BTreeMap::new(),
+        timing: None,
     };
     Ok(match measured {
         Ok(m) => {
             for w in &m.warnings {
                 folder.append_warning(w)?;
             }
+            let nanos = |d: Duration| Nanos(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX));
+            let timing = TimingRecord {
+                setup_ns: nanos(setup_time),
+                phases_ns: nanos(m.phases.wall),
+                own_ns: nanos(whole.saturating_sub(setup_time + m.phases.wall)),
+                phases_cpu_ns: nanos(m.phases.cpu),
+            };
             OutcomeRecord {
+                facts,
+                capacity_per_s: m.capacity_per_s,
+                timing: Some(timing),
                 stopped_by: Some(m.stopped_by.into()),
                 iterations: m.iterations,
                 grants,

@@ -81,6 +81,15 @@ fn one_process(trial: &TrialPlan, priority: &[i32]) -> ProcessPlan {
     ProcessPlan { tenants: all(trial), priority: priority.to_vec(), ..ProcessPlan::default() }
 }
 
+/// All kernel tenants in one process, and each program in its own.
+fn few_processes(trial: &TrialPlan) -> Vec<ProcessPlan> {
+    let (programs, kernels): (Vec<usize>, Vec<usize>) =
+        all(trial).into_iter().partition(|&t| trial.tenants[t].is_program());
+    let together = (!kernels.is_empty()).then(|| ProcessPlan { tenants: kernels, ..ProcessPlan::default() });
+    let apart = programs.into_iter().map(|t| ProcessPlan { tenants: vec![t], ..ProcessPlan::default() });
+    together.into_iter().chain(apart).collect()
+}
+
 /// Adds, per tenant, a process in which it has the whole GPU, where the trial's baseline asks for that.
 fn with_baseline(mut layout: Layout, trial: &TrialPlan, mps: bool) -> Layout {
     if trial.baseline == Baseline::WholeGpu {
@@ -96,13 +105,13 @@ fn with_baseline(mut layout: Layout, trial: &TrialPlan, mps: bool) -> Layout {
 
 impl SharingMode for Solo {
     fn layout(&self, trial: &TrialPlan) -> Layout {
-        Layout { processes: vec![one_process(trial, &[])], ..Layout::default() }
+        Layout { processes: few_processes(trial), ..Layout::default() }
     }
 }
 
 impl SharingMode for Sequential {
     fn layout(&self, trial: &TrialPlan) -> Layout {
-        Layout { processes: vec![one_process(trial, &[])], ..Layout::default() }
+        Layout { processes: few_processes(trial), ..Layout::default() }
     }
 }
 

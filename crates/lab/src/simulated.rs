@@ -9,7 +9,7 @@ use cotenant_kernels::Launch;
 use cotenant_model::DeviceCard;
 use cotenant_model::demand::KernelLoad;
 use cotenant_sim::{Direction, Gpu, Mode, Scenario, SmSet, Span, Stream, Work, partition};
-use cotenant_spec::plan::{DeviceSizes, Protocol, Sharing, TenantPlan, TrialPlan};
+use cotenant_spec::plan::{DeviceSizes, KernelPlan, Protocol, Sharing, TenantPlan, TrialPlan};
 use cotenant_store::format::{DeviceRecord, Grant};
 use cotenant_units::Bytes;
 use std::sync::Arc;
@@ -94,6 +94,12 @@ impl Backend for SimBackend {
         if matches!(trial.sharing, Sharing::Mig { .. }) {
             return Err(TrialError::Unavailable("the simulated GPU has no MIG instances".into()));
         }
+        if let Some(t) = trial.tenants.iter().find(|t| t.is_program()) {
+            return Err(TrialError::Unavailable(format!(
+                "the simulated GPU has no recorded time line of tenant {}",
+                t.name
+            )));
+        }
         let layout = sharing::mode(&trial.sharing).layout(trial);
         let places = places(&self.card, trial, &layout)?;
         // A trial's noise must not depend on which trials ran before it, or `--only` would change numbers.
@@ -103,6 +109,7 @@ impl Backend for SimBackend {
         Ok(Box::new(SimSession {
             backend: self,
             tenants: trial.tenants.clone(),
+            kernels: trial.tenants.iter().filter_map(|t| t.kernel().cloned()).collect(),
             iterations: vec![1; trial.tenants.len()],
             layout,
             places,
@@ -164,6 +171,7 @@ fn places(card: &DeviceCard, trial: &TrialPlan, layout: &Layout) -> Result<Vec<P
 struct SimSession<'s> {
     backend: &'s mut SimBackend,
     tenants: Vec<TenantPlan>,
+    kernels: Vec<KernelPlan>,
     iterations: Vec<u64>,
     layout: Layout,
     places: Vec<Place>,
@@ -173,7 +181,7 @@ struct SimSession<'s> {
 impl SimSession<'_> {
     /// One tenant's stream. `alone`: on the whole GPU where the trial's baseline says so.
     fn stream(&self, tenant: usize, alone: bool) -> Stream {
-        let plan = &self.tenants[tenant];
+        let (plan, load) = (&self.kernels[tenant], &self.tenants[tenant].load);
         let place = &self.places[tenant];
         let whole = alone && self.layout.processes.iter().any(|p| p.baseline);
         let n = self.iterations[tenant];
@@ -191,14 +199,14 @@ impl SimSession<'_> {
                 (Work::Copy { direction: Direction::ToHost, bytes: r.bytes.0, count: n }, 1)
             }
         };
-        let requests = plan.request > 1 || plan.gap.0 > 0;
+        let requests = plan.request > 1 || load.gap.0 > 0;
         Stream {
             context: place.context,
             priority: place.priority,
             sms: if whole { None } else { place.sms },
             launches: u64::from(plan.launches) * per_launch,
             sync_every: if requests { u64::from(plan.request) * per_launch } else { 0 },
-            gap_ns: plan.gap.0 as f64,
+            gap_ns: load.gap.0 as f64,
             memory: Bytes(r.buffer_a.0.saturating_add(r.buffer_b.0)),
             ..Stream::new(work)
         }
@@ -206,7 +214,7 @@ impl SimSession<'_> {
 
     /// Launches of the simulator back to launches of the plan.
     fn merged(&self, tenant: usize, spans: &[Span]) -> Vec<Span> {
-        let per = match self.tenants[tenant].kernel.launch {
+        let per = match self.kernels[tenant].kernel.launch {
             Launch::Gemm => self.iterations[tenant].max(1) as usize,
             _ => 1,
         };
@@ -284,8 +292,8 @@ impl Session for SimSession<'_> {
         let mut tenants = Vec::with_capacity(who.len());
         for (&tenant, result) in who.iter().zip(&outcome.streams) {
             let spans = self.merged(tenant, &result.launches);
-            let plan = &self.tenants[tenant];
-            let requests = if plan.request > 1 || plan.gap.0 > 0 {
+            let plan = &self.kernels[tenant];
+            let requests = if self.tenants[tenant].by_request() {
                 spans
                     .chunks_exact(plan.request.max(1) as usize)
                     .filter_map(|c| Some(c.last()?.end_ns.saturating_sub(c.first()?.submit_ns)))
@@ -299,6 +307,7 @@ impl Session for SimSession<'_> {
                 spans: spans.iter().map(|s| (base + s.start_ns, base + s.end_ns)).collect(),
                 requests,
                 clocks_mhz: vec![clock],
+                ..TenantRun::default()
             });
         }
         self.backend.now = end + PAUSE_NS;

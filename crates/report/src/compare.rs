@@ -186,9 +186,10 @@ fn label(run: &RunData) -> RunLabel {
     }
 }
 
-/// Metrics that are compared: slowdowns, speedup and its inverse, launch times, and request percentiles.
+/// Metrics that are compared: slowdowns, speedup and its inverse, launch times, percentiles of requests and
+/// iterations, rates and energy.
 fn compared(name: &str) -> bool {
-    const BASES: [&str; 9] = [
+    const BASES: [&str; 23] = [
         "slowdown",
         "speedup",
         "ratio",
@@ -198,6 +199,20 @@ fn compared(name: &str) -> bool {
         "p99_ms",
         "solo_request_p50_ms",
         "solo_p99_ms",
+        "slowdown_p50",
+        "slowdown_p99",
+        "solo_p50_ms",
+        "event_ms",
+        "solo_event_ms",
+        "kernel_ms",
+        "solo_kernel_ms",
+        "throughput",
+        "solo_throughput",
+        "tokens_per_s",
+        "solo_tokens_per_s",
+        "joules_per_iteration",
+        "joules_per_token",
+        "spread",
     ];
     BASES.contains(&metric::base(name))
 }
@@ -291,9 +306,11 @@ pub fn compare_with(a: &RunData, b: &RunData, options: &CompareOptions) -> Compa
     }
 }
 
-/// p-value of the per-repeat values of one metric; 1 where there are none (request percentiles).
+/// p-value of the per-repeat values of one metric; 1 where there are none (requests of kernels).
 fn test(a: Option<&TrialSamples>, b: Option<&TrialSamples>, name: &str) -> f64 {
-    let values = |s: Option<&TrialSamples>| s.and_then(|s| s.values.get(name)).cloned().unwrap_or_default();
+    let values = |s: Option<&TrialSamples>| {
+        s.and_then(|s| s.values.get(name).or_else(|| s.by_repeat.get(name))).cloned().unwrap_or_default()
+    };
     mann_whitney(&values(b), &values(a)).map_or(1.0, |t| t.p)
 }
 

@@ -17,47 +17,121 @@ pub fn tenant(metric: &str) -> Option<&str> {
 /// Whether lower or higher values are better.
 pub fn better(metric: &str) -> Better {
     match base(metric) {
-        "speedup" | "throughput_ratio" | "bandwidth_gbs" | "stp" | "fairness" | "sm_clock_mhz"
-        | "utilization_pct" => Better::Higher,
+        "speedup" | "throughput_ratio" | "bandwidth_gbs" | "stp" | "fairness" | "jain" | "sm_clock_mhz" => {
+            Better::Higher
+        }
+        b if b.ends_with("throughput") || b.ends_with("tokens_per_s") || b.ends_with("_pct") => Better::Higher,
         _ => Better::Lower,
     }
+}
+
+/// Shares that are printed in percent.
+fn in_percent(metric: &str) -> bool {
+    matches!(base(metric), "launch_bound" | "trace_overhead" | "spread")
 }
 
 /// Unit after a value; `×` for ratios.
 pub fn unit(metric: &str) -> &'static str {
     match base(metric) {
-        "speedup" | "ratio" | "slowdown" | "throughput_ratio" | "stp" => "×",
+        "speedup" | "ratio" | "slowdown" | "slowdown_p50" | "slowdown_p99" | "throughput_ratio" | "stp" | "antt"
+        | "energy_ratio" => "×",
+        "launch_bound" | "trace_overhead" | "spread" => "%",
         "bandwidth_gbs" => "GB/s",
         "sm_clock_mhz" => "MHz",
         "power_w" => "W",
-        "utilization_pct" => "%",
+        "start_spread_us" => "µs",
+        b if b.ends_with("_pct") => "%",
         b if b.ends_with("_ms") => "ms",
+        b if b.ends_with("throughput") => "it/s",
+        b if b.ends_with("tokens_per_s") => "tok/s",
+        b if b.contains("joules_per") => "J",
         _ => "",
     }
 }
 
 /// Plain words for a metric, without the tenant: `slowdown`, `time alone`.
 pub fn words(metric: &str) -> String {
-    let known = match base(metric) {
+    let name = base(metric);
+    let known = match name {
         "speedup" => "speedup",
         "ratio" => "shared / sequential time",
         "slowdown" => "slowdown",
+        "slowdown_p50" => "slowdown of the median iteration",
+        "slowdown_p99" => "slowdown of the 99th percentile",
         "solo_ms" => "launch time alone",
         "shared_ms" => "launch time shared",
         "p50_ms" => "median request, shared",
         "p99_ms" => "p99 request, shared",
         "solo_request_p50_ms" => "median request, alone",
+        "solo_p50_ms" => "median iteration, alone",
         "solo_p99_ms" => "p99 request, alone",
+        "p90_ms" => "p90 iteration, shared",
+        "solo_p90_ms" => "p90 iteration, alone",
+        "p95_ms" => "p95 iteration, shared",
+        "solo_p95_ms" => "p95 iteration, alone",
+        "mean_ms" => "mean iteration, shared",
+        "solo_mean_ms" => "mean iteration, alone",
+        "std_ms" => "standard deviation of iterations, shared",
+        "solo_std_ms" => "standard deviation of iterations, alone",
+        "min_ms" => "shortest iteration, shared",
+        "solo_min_ms" => "shortest iteration, alone",
+        "max_ms" => "longest iteration, shared",
+        "solo_max_ms" => "longest iteration, alone",
+        "p50_all_ms" => "median iteration, all active",
+        "p50_some_ms" => "median iteration, some finished",
+        "p50_one_ms" => "median iteration, the others finished",
+        "event_ms" => "event time, shared",
+        "solo_event_ms" => "event time, alone",
+        "kernel_ms" => "kernel time (sum), shared",
+        "solo_kernel_ms" => "kernel time (sum), alone",
+        "busy_ms" => "kernel time (union), shared",
+        "solo_busy_ms" => "kernel time (union), alone",
+        "kernels" => "kernels per iteration",
+        "launch_bound" => "time alone without a kernel",
+        "trace_overhead" => "cost of the kernel clock",
         "throughput_ratio" => "launch rate shared / alone",
+        "throughput" => "iterations per second",
+        "solo_throughput" => "iterations per second, alone",
+        "tokens_per_s" => "tokens per second",
+        "solo_tokens_per_s" => "tokens per second, alone",
+        "joules_per_iteration" => "energy per iteration",
+        "solo_joules_per_iteration" => "energy per iteration, alone",
+        "joules_per_token" => "energy per token",
+        "solo_joules_per_token" => "energy per token, alone",
+        "energy_ratio" => "energy shared / alone",
         "bandwidth_gbs" => "bandwidth alone",
         "stp" => "system throughput (STP)",
+        "antt" => "mean slowdown (ANTT)",
         "fairness" => "fairness (min / max slowdown)",
+        "jain" => "fairness (Jain's index of progress)",
+        "spread" => "spread of equal tenants (max / min median − 1)",
+        "start_spread_us" => "spread of the starts",
         "sm_clock_mhz" => "SM clock",
         "power_w" => "power",
         "utilization_pct" => "utilisation by nvidia-smi",
-        other => return other.replace('_', " "),
+        _ => return counter_words(name),
     };
     known.to_owned()
+}
+
+/// Words of a GPU counter by its field's name, or the name itself with spaces: `DRAM`, `SM occupancy, alone`.
+fn counter_words(name: &str) -> String {
+    if !name.ends_with("_pct") {
+        return name.replace('_', " ");
+    }
+    let (field, alone) = match name.strip_prefix("solo_") {
+        Some(field) => (field, ", alone"),
+        None => (name, ""),
+    };
+    let words: Vec<String> = field
+        .trim_end_matches("_pct")
+        .split('_')
+        .map(|w| match w {
+            "sm" | "dram" | "nvlink" | "pcie" | "fp64" | "fp32" | "fp16" | "l2" => w.to_uppercase(),
+            _ => w.to_owned(),
+        })
+        .collect();
+    format!("{}{alone}", words.join(" "))
 }
 
 /// Words with the tenant: `slowdown of copy`.
@@ -72,28 +146,73 @@ pub fn title(metric: &str) -> String {
     }
 }
 
-/// Ratios first, then times, then the machine: the order of metrics in a table.
+/// Ratios first, then times, then rates, energy and the machine: the order of metrics in a table.
 pub fn rank(metric: &str) -> usize {
-    const ORDER: [&str; 17] = [
+    const ORDER: &[&str] = &[
         "speedup",
         "ratio",
         "slowdown",
+        "slowdown_p50",
+        "slowdown_p99",
+        "antt",
         "stp",
         "fairness",
+        "jain",
+        "spread",
         "throughput_ratio",
         "solo_ms",
         "shared_ms",
         "solo_request_p50_ms",
+        "solo_p50_ms",
         "p50_ms",
+        "p50_all_ms",
+        "p50_some_ms",
+        "p50_one_ms",
+        "solo_p90_ms",
+        "p90_ms",
+        "solo_p95_ms",
+        "p95_ms",
         "solo_p99_ms",
         "p99_ms",
+        "solo_mean_ms",
+        "mean_ms",
+        "solo_std_ms",
+        "std_ms",
+        "solo_min_ms",
+        "min_ms",
+        "solo_max_ms",
+        "max_ms",
+        "solo_event_ms",
+        "event_ms",
+        "solo_kernel_ms",
+        "kernel_ms",
+        "solo_busy_ms",
+        "busy_ms",
+        "kernels",
+        "launch_bound",
+        "trace_overhead",
+        "solo_throughput",
+        "throughput",
+        "solo_tokens_per_s",
+        "tokens_per_s",
+        "energy_ratio",
+        "solo_joules_per_iteration",
+        "joules_per_iteration",
+        "solo_joules_per_token",
+        "joules_per_token",
         "bandwidth_gbs",
+        "start_spread_us",
+        "sm_active_pct",
+        "solo_sm_active_pct",
+        "sm_occupancy_pct",
+        "solo_sm_occupancy_pct",
+        "dram_pct",
+        "solo_dram_pct",
         "utilization_pct",
         "sm_clock_mhz",
         "power_w",
-        "",
     ];
-    ORDER.iter().position(|o| *o == base(metric)).unwrap_or(ORDER.len() - 1)
+    ORDER.iter().position(|o| *o == base(metric)).unwrap_or(ORDER.len())
 }
 
 /// A value with four significant figures, without unit.
@@ -101,12 +220,24 @@ pub fn value(v: f64) -> String {
     significant(v, 4)
 }
 
-/// A value with its unit: `1.900×`, `12.34 ms`.
+/// A value with its unit: `1.900×`, `12.34 ms`; shares in percent.
 pub fn with_unit(metric: &str, v: f64) -> String {
+    if in_percent(metric) {
+        return format!("{} %", significant(100.0 * v, 3));
+    }
     match unit(metric) {
         "" => value(v),
         "×" => format!("{}×", value(v)),
         u => format!("{} {u}", value(v)),
+    }
+}
+
+/// An interval of a metric in the unit that [`with_unit`] prints: `[1.880, 1.920]`.
+pub fn interval_of(metric: &str, e: &Estimate) -> String {
+    if in_percent(metric) {
+        format!("[{}, {}]", significant(100.0 * e.low, 3), significant(100.0 * e.high, 3))
+    } else {
+        interval(e)
     }
 }
 
@@ -157,6 +288,10 @@ mod tests {
         assert_eq!(title("p99_ms.copy"), "p99 request of copy, shared");
         assert_eq!(with_unit("slowdown", 1.9), "1.900×");
         assert_eq!(with_unit("solo_ms.x", 12.345), "12.35 ms");
+        assert_eq!(with_unit("launch_bound.x", 0.4251), "42.5 %");
+        assert_eq!(interval_of("spread", &Estimate { value: 0.2, low: 0.1, high: 0.3, n: 9 }), "[10.0, 30.0]");
+        assert_eq!(words("solo_sm_occupancy_pct.x"), "SM occupancy, alone");
+        assert_eq!(words("something_else"), "something else");
         assert!(rank("speedup") < rank("slowdown.a") && rank("slowdown.a") < rank("unknown"));
     }
 

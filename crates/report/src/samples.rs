@@ -22,6 +22,8 @@ pub struct TrialSamples<'a> {
     pub pairs: BTreeMap<String, (Vec<f64>, Vec<f64>)>,
     /// Overlap of the shared phase of each repeat, 0..1.
     pub overlaps: Vec<f64>,
+    /// One value per repeat of metrics that a summary takes over all iterations together: for tests between runs.
+    pub by_repeat: BTreeMap<String, Vec<f64>>,
 }
 
 /// Observations of each trial of a run, in plan order.
@@ -62,6 +64,7 @@ fn trial_samples<'a>(
         values: BTreeMap::new(),
         pairs: BTreeMap::new(),
         overlaps: Vec::new(),
+        by_repeat: BTreeMap::new(),
         repeats: kept,
     };
     for repeat in s.repeats.clone() {
@@ -71,10 +74,25 @@ fn trial_samples<'a>(
 }
 
 impl TrialSamples<'_> {
-    fn push(&mut self, metric: impl Into<String>, value: f64) {
+    pub(crate) fn push(&mut self, metric: impl Into<String>, value: f64) {
         if value.is_finite() {
             self.values.entry(metric.into()).or_default().push(value);
         }
+    }
+
+    pub(crate) fn push_ok<E>(&mut self, metric: impl Into<String>, value: Result<f64, E>) {
+        if let Ok(value) = value {
+            self.push(metric, value);
+        }
+    }
+
+    /// Mean shared over mean solo time of a tenant's launches or iterations in one repeat.
+    pub(crate) fn slowdown_in(&self, repeat: &RepeatRecord, tenant: &str) -> Option<f64> {
+        let of = |kind: &str| -> Option<f64> {
+            let phases = repeat.phases.iter().filter(|p| p.phase == kind);
+            mean_time(&phases.filter_map(|p| find(p, tenant)).collect::<Vec<_>>())
+        };
+        Some(of("shared")? / of("solo")?)
     }
 
     fn observe(&mut self, repeat: &RepeatRecord) {
@@ -128,6 +146,7 @@ impl TrialSamples<'_> {
             self.overlaps.push(overlap);
         }
         self.observe_state(repeat);
+        crate::programs::observe(self, repeat);
     }
 
     fn observe_state(&mut self, repeat: &RepeatRecord) {
@@ -140,9 +159,19 @@ impl TrialSamples<'_> {
         let power = cotenant_stats::median(&states().filter_map(|s| s.power_w).collect::<Vec<_>>());
         let busy = cotenant_stats::median(&states().filter_map(|s| s.utilization_pct).collect::<Vec<_>>());
         for (metric, value) in [("sm_clock_mhz", clock), ("power_w", power), ("utilization_pct", busy)] {
-            if let Ok(value) = value {
-                self.push(metric, value);
+            self.push_ok(metric, value);
+        }
+        // Counters: while the tenants are together, or where they never are, over all phases.
+        let shared = repeat.phases.iter().any(|p| p.phase == "shared");
+        let wanted = |p: &&PhaseRecord| p.phase == "shared" || !(shared || p.phase.ends_with("-traced"));
+        let mut counters: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for state in repeat.phases.iter().filter(wanted).filter_map(|p| p.state.as_ref()) {
+            for (name, v) in crate::state::gauges(state).into_iter().filter(|g| crate::state::is_counter(&g.0)) {
+                counters.entry(name).or_default().push(v);
             }
+        }
+        for (name, v) in counters {
+            self.push_ok(name, cotenant_stats::median(&v));
         }
     }
 

@@ -1,17 +1,13 @@
 //! The statistics of a run: every metric of every trial with its interval, and the verdicts.
 
+use crate::iterations::{has_programs, is_program};
 use crate::samples::{TrialSamples, samples};
-use cotenant_stats::quantile::quantile_sorted;
-use cotenant_stats::{
-    Better, Bootstrap, Judge, holm, median_interval, percentile_interval, wilcoxon_signed_rank,
-};
+use crate::{pairs, programs};
+use cotenant_stats::{Better, Bounded, Grouped, Judge, holm, median_interval, wilcoxon_signed_rank};
 use cotenant_store::format::{
     Estimate, FORMAT, Manifest, OutcomeRecord, RepeatRecord, Summary, TrialSummary,
 };
 use std::collections::BTreeMap;
-
-/// Resamples behind the interval of a request percentile. Fewer than for means: each one sorts all requests.
-const REQUEST_RESAMPLES: usize = 400;
 
 /// Computes `summary.json` from the records of a run alone.
 ///
@@ -21,6 +17,8 @@ const REQUEST_RESAMPLES: usize = 400;
 /// `throughput_ratio.T` (launch rate shared over alone), `power_w`, `utilization_pct`, and for two tenants or
 /// more `stp` (Σ 1/slowdown) and `fairness` (smallest over largest slowdown).
 ///
+/// Models and programs have besides the metrics of [`crate::programs`], and `distributions`, `tests` and `parts`.
+///
 /// A verdict is given on each `slowdown.T`: by its interval, or by Wilcoxon's signed-rank test of shared against
 /// solo times with Holm's correction over all slowdowns of the run.
 pub fn summarize(manifest: &Manifest, repeats: &[RepeatRecord], outcomes: &[OutcomeRecord]) -> Summary {
@@ -28,24 +26,29 @@ pub fn summarize(manifest: &Manifest, repeats: &[RepeatRecord], outcomes: &[Outc
     let mut trials: Vec<TrialSummary> =
         all.iter().map(|s| summarize_trial(s, manifest.provenance.seed)).collect();
     verdicts(&all, &mut trials);
+    pairs::judge(&mut trials, &all);
     Summary { format: FORMAT, name: manifest.name.clone(), simulated: manifest.simulated, trials }
 }
 
 fn summarize_trial(s: &TrialSamples, seed: u64) -> TrialSummary {
     let mut metrics: BTreeMap<String, Estimate> =
         s.values.iter().filter_map(|(name, v)| Some((name.clone(), estimate(v)?))).collect();
-    for tenant in &s.trial.tenants {
+    for tenant in s.trial.tenants.iter().filter(|t| !is_program(t)) {
         let name = &tenant.name;
         for (phase, p50, p99) in
             [("shared", "p50_ms", "p99_ms"), ("solo", "solo_request_p50_ms", "solo_p99_ms")]
         {
-            let requests = s.requests(name, phase);
-            for (metric, p) in [(p50, 0.5), (p99, 0.99)] {
-                if let Some(e) = request_percentile(&requests, p, seed) {
-                    metrics.insert(format!("{metric}.{name}"), e);
-                }
+            for (metric, e) in [p50, p99].into_iter().zip(request_percentiles(&s.requests(name, phase), seed)) {
+                metrics.insert(format!("{metric}.{name}"), e);
             }
         }
+    }
+    let (mut distributions, mut tests, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+    if has_programs(s.trial) {
+        distributions = programs::distributions(s, seed);
+        parts = programs::parts(s, seed);
+        tests = pairs::compare_iterations(s);
+        programs::pooled(s, &distributions, &parts, seed, &mut metrics);
     }
     TrialSummary {
         trial: s.trial.id.clone(),
@@ -55,6 +58,9 @@ fn summarize_trial(s: &TrialSamples, seed: u64) -> TrialSummary {
         overlap: cotenant_stats::median(&s.overlaps).ok(),
         metrics,
         verdicts: BTreeMap::new(),
+        distributions,
+        tests,
+        parts,
     }
 }
 
@@ -64,43 +70,16 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
     Some(Estimate { value: m.value, low: m.interval.low, high: m.interval.high, n: m.n as u32 })
 }
 
-/// The `p`-quantile of all requests, ms, with a 95 % bootstrap interval over whole repeats: requests of one
-/// repeat share their conditions and are not independent. With a single repeat its requests are resampled.
-fn request_percentile(repeats: &[Vec<f64>], p: f64, seed: u64) -> Option<Estimate> {
-    let single: Vec<Vec<f64>>;
-    let groups: &[Vec<f64>] = match repeats {
-        [] => return None,
-        [one] => {
-            single = one.iter().map(|&x| vec![x]).collect();
-            &single
-        }
-        many => many,
-    };
-    let mut pool: Vec<f64> = groups.concat();
-    let n = pool.len() as u32;
-    let value = quantile_unsorted(&mut pool, p);
-    let bootstrap = Bootstrap { resamples: REQUEST_RESAMPLES, seed, level: 0.95 };
-    let distribution = bootstrap.distribution(groups.len(), |draw| {
-        pool.clear();
-        for &i in draw {
-            pool.extend_from_slice(&groups[i]);
-        }
-        quantile_unsorted(&mut pool, p)
-    });
-    let interval = percentile_interval(&distribution, 0.95).ok()?;
-    // The percentile interval of a quantile may miss the estimate by interpolation; it never should in print.
-    let (low, high) = (interval.low.min(value), interval.high.max(value));
-    Some(Estimate { value: value / 1e6, low: low / 1e6, high: high / 1e6, n })
-}
-
-/// Type-7 quantile by selection: O(n), reorders `v`.
-fn quantile_unsorted(v: &mut [f64], p: f64) -> f64 {
-    let Some(last) = v.len().checked_sub(1) else { return f64::NAN };
-    let i = ((last as f64 * p).floor() as usize).min(last);
-    let (_, at, above) = v.select_nth_unstable_by(i, f64::total_cmp);
-    let next = above.iter().copied().fold(f64::INFINITY, f64::min);
-    let pair = [*at, if next.is_finite() { next } else { *at }];
-    quantile_sorted(&pair, last as f64 * p - i as f64)
+/// Median and 99th percentile of all requests, ms, with a 95 % bootstrap interval over whole repeats: requests of one
+/// repeat share their conditions and are not independent. With a single repeat its requests are resampled. Nothing for
+/// no request.
+fn request_percentiles(repeats: &[Vec<f64>], seed: u64) -> Vec<Estimate> {
+    let views: Vec<&[f64]> = repeats.iter().map(Vec::as_slice).collect();
+    let Ok(requests) = Grouped::new(&views) else { return Vec::new() };
+    let n = requests.len() as u32;
+    let found = requests.quantiles(&[0.5, 0.99], &programs::bootstrap(seed)).unwrap_or_default();
+    let ms = |b: Bounded| Estimate { value: b.value / 1e6, low: b.low / 1e6, high: b.high / 1e6, n };
+    found.into_iter().map(ms).collect()
 }
 
 fn verdicts(all: &[TrialSamples], trials: &mut [TrialSummary]) {

@@ -43,6 +43,18 @@ pub fn builtin() -> &'static [BuiltIn] {
         "copies-compute",
         "priority-length",
         "mode-matrix",
+        "models-solo",
+        "models-pairs",
+        "models-pairs-processes",
+        "models-mixes",
+        "models-scaling",
+        "models-roles",
+        "models-sharing",
+        "models-saturation",
+        "models-prefill-decode",
+        "models-graphs",
+        "models-load",
+        "models-stressors",
     )
 }
 

@@ -8,8 +8,10 @@ mod builtin;
 mod error;
 pub mod expr;
 pub mod metric;
+pub mod models;
 mod overrides;
 pub mod plan;
+mod program;
 mod raw;
 mod read;
 mod registry;
@@ -17,6 +19,7 @@ mod resolve;
 mod sharing;
 mod spec;
 mod sweep;
+mod tenant;
 mod tree;
 mod value;
 
@@ -24,3 +27,13 @@ pub use builtin::{BuiltIn, builtin, find};
 pub use error::{ErrorKind, SpecError};
 pub use raw::schema;
 pub use spec::Spec;
+
+/// Whether `id` matches a pattern in which `*` stands for any part.
+pub fn matches(pattern: &str, id: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == id,
+        Some((head, rest)) => id.strip_prefix(head).is_some_and(|tail| {
+            (0..=tail.len()).filter(|&i| tail.is_char_boundary(i)).any(|i| matches(rest, &tail[i..]))
+        }),
+    }
+}

@@ -119,14 +119,34 @@ pub enum Baseline {
 pub struct TenantPlan {
     /// Name, unique in the trial.
     pub name: String,
+    /// Label that tables group by, for example `encoder`; empty: none.
+    pub role: String,
+    /// What it runs.
+    pub workload: Workload,
+    /// When it starts its requests, and how many.
+    pub load: Load,
+}
+
+/// What a tenant runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Workload {
+    /// A kernel of the registry, run by a worker of ours.
+    Kernel(KernelPlan),
+    /// A model, run by the Python worker that is shipped with the binary.
+    Torch(TorchPlan),
+    /// A program of the user's.
+    Command(CommandPlan),
+}
+
+/// A kernel with everything fixed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KernelPlan {
     /// Kernel with parameters and shape fixed.
     pub kernel: Resolved,
     /// Work per launch.
     pub work: Work,
-    /// Launches per phase (back to back on one stream).
+    /// Launches per phase (back to back on one stream); a multiple of `request`.
     pub launches: u32,
-    /// Pause between two launches, host side (closed-loop think time).
-    pub gap: Nanos,
     /// Launches per request: a request is measured from before its first launch to after its last on the
     /// host clock (latency experiments). 1 for plain kernels.
     pub request: u32,
@@ -135,11 +155,147 @@ pub struct TenantPlan {
     pub carveout: Bytes,
 }
 
-impl TenantPlan {
+impl KernelPlan {
     /// One choice for all kernels that use no shared memory, so that they can share an SM: 32 KiB, which lets 32
     /// blocks (1 KiB each is the system's) reside. Kernels with shared memory keep the driver's choice.
     pub fn default_carveout(kernel: &Resolved) -> Bytes {
         if kernel.shape.shared_bytes.0 == 0 { Bytes::kib(32) } else { Bytes(0) }
+    }
+}
+
+/// A model and how it is run: the `setup` line of the model worker (`docs/tenant-protocol.md`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelSetup {
+    /// Built-in architecture, path of a `config.json` or of a folder, or hub id.
+    pub model: String,
+    /// `random`, or path or hub id of real weights.
+    pub weights: String,
+    /// `fp16`, `bf16` or `fp32`.
+    pub dtype: String,
+    /// Sequences that run together.
+    pub batch: u32,
+    /// Tokens of each sequence; of the prompt in `decode`.
+    pub sequence: u32,
+    /// `forward`, `prefill` or `decode`.
+    pub mode: String,
+    /// `decode`: steps until the position returns to the end of the prompt.
+    pub tokens: u32,
+    /// Replay one captured graph per iteration.
+    pub cuda_graph: bool,
+    /// Through `torch.compile`.
+    pub compile: bool,
+    /// Attention implementation: `sdpa`, `eager`, …
+    pub attention: String,
+    /// `cuda` or `cpu`.
+    pub device: String,
+    /// Seed of weights and input.
+    pub seed: u64,
+}
+
+/// A model tenant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TorchPlan {
+    /// What the worker is told.
+    pub setup: ModelSetup,
+    /// Python interpreter.
+    pub python: String,
+    /// Environment beside what the sharing mode needs.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A program of the user's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommandPlan {
+    /// Program and arguments; never a shell line.
+    pub argv: Vec<String>,
+    /// Environment beside what the sharing mode needs.
+    pub env: BTreeMap<String, String>,
+    /// It does not speak the tenant protocol: one run of it, start to exit, is one iteration.
+    pub opaque: bool,
+}
+
+/// When a tenant starts its requests (a request is an iteration of a model or program, or `request` launches of a
+/// kernel).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Load {
+    /// Requests per phase.
+    pub iterations: u32,
+    /// Requests before each phase that do not count (models and programs).
+    pub warmup: u32,
+    /// Closed loop: pause after each request (think time), host side.
+    pub gap: Nanos,
+    /// Open loop: when requests arrive. `None`: the next one starts when the last has ended.
+    pub arrivals: Option<Arrivals>,
+}
+
+/// An open loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Arrivals {
+    /// Shape.
+    pub process: ArrivalProcess,
+    /// Mean rate.
+    pub rate: Rate,
+}
+
+/// How arrivals follow each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "process", rename_all = "kebab-case")]
+pub enum ArrivalProcess {
+    /// Equal distances.
+    Constant,
+    /// Exponential distances.
+    Poisson,
+    /// Gamma-distributed distances with this coefficient of variation.
+    Gamma {
+        /// Standard deviation of the distance over its mean.
+        cv: f64,
+    },
+    /// Arrivals of a trace file, stretched to the rate.
+    Trace {
+        /// Path of the file (`docs/experiments.md`, traces).
+        path: String,
+    },
+}
+
+/// A mean rate of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rate {
+    /// Requests per second.
+    PerSecond(f64),
+    /// Share of what the tenant does alone in a closed loop (measured at the start of the trial), 0..
+    OfCapacity(f64),
+    /// The trace's own.
+    AsRecorded,
+}
+
+impl TenantPlan {
+    /// Its kernel, if it is a kernel tenant.
+    pub fn kernel(&self) -> Option<&KernelPlan> {
+        match &self.workload {
+            Workload::Kernel(k) => Some(k),
+            _ => None,
+        }
+    }
+
+    /// A process of its own that is not our worker: a model or a user's program.
+    pub fn is_program(&self) -> bool {
+        !matches!(self.workload, Workload::Kernel(_))
+    }
+
+    /// Its latency is measured request by request on the host's clock.
+    pub fn by_request(&self) -> bool {
+        let several = self.kernel().is_some_and(|k| k.request > 1);
+        several || self.load.gap.0 > 0 || self.load.arrivals.is_some()
+    }
+
+    /// `kernel`, `torch` or `command`.
+    pub fn kind(&self) -> &'static str {
+        match self.workload {
+            Workload::Kernel(_) => "kernel",
+            Workload::Torch(_) => "torch",
+            Workload::Command(_) => "command",
+        }
     }
 }
 
@@ -197,12 +353,16 @@ pub struct Stopping {
     /// Independent set-ups that the repeats are spread over, each with memory at other addresses: what depends
     /// on where an array lies shows as spread and not as a false exact number.
     pub setups: u32,
+    /// Repeats that are followed by phases with the kernel clock on (models and programs); 0: none.
+    pub traced: u32,
+    /// A model or program of which nothing is heard for this long is hung.
+    pub watchdog_ns: Nanos,
 }
 
 /// How an experiment's figure looks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FigureSpec {
-    /// `bars` or `line`.
+    /// `bars`, `line`, `kde`, `iterations`, `matrix` or `telemetry`.
     pub kind: String,
     /// Metric drawn (see [`Reference::metric`]).
     pub metric: String,
@@ -213,6 +373,9 @@ pub struct FigureSpec {
     /// Logarithmic x axis.
     #[serde(default)]
     pub log_x: bool,
+    /// Trials it is drawn of, by id, with `*` for any part; empty: all.
+    #[serde(default)]
+    pub trials: Vec<String>,
 }
 
 /// A spec resolved on a device.
@@ -241,12 +404,12 @@ impl TrialPlan {
     /// whose kernel exists for another compute capability only. `None` if nothing is in the way.
     pub fn unmet(&self, device: &DeviceSizes) -> Option<String> {
         let (major, minor) = device.capability;
-        self.tenants.iter().find_map(|t| {
-            let (fits, needs) = match t.kernel.module {
+        self.tenants.iter().filter_map(|t| Some((t, &t.kernel()?.kernel))).find_map(|(t, kernel)| {
+            let (fits, needs) = match kernel.module {
                 Module::Portable => (major >= 8, "8.0 or newer"),
                 Module::Sm90a => ((major, minor) == (9, 0), "9.0 exactly (Hopper)"),
             };
-            let name = (&t.name, t.kernel.kernel, &device.name);
+            let name = (&t.name, kernel.kernel, &device.name);
             (!fits).then(|| {
                 format!(
                     "tenant {} runs {}, which needs compute capability {needs}, and {} has {major}.{minor}",

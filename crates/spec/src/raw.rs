@@ -86,16 +86,32 @@ pub(crate) struct Measure {
     /// Independent set-ups, 1 to 100, that the repeats and the budget are spread over, each with the tenants' memory
     /// at other addresses; 1 by default.
     pub setups: Option<At<u32>>,
+    /// Repeats, 0 to 100, that are followed by phases with the kernel clock on (models and programs); 1 by default.
+    pub traced: Option<At<u32>>,
+    /// A model or program of which nothing is heard for this long is hung; `"120s"` by default.
+    pub watchdog: Option<At<Expr>>,
 }
 
 /// A workload. Within a trial every field may be replaced: `{ use = "mul", as = "mul2", threads = 256 }`.
 #[derive(Debug, Clone, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Tenant {
-    /// Kernel of the registry, for example `fp32-mul`.
-    pub kernel: At<String>,
+    #[schemars(flatten)]
+    pub what: What,
     #[schemars(flatten)]
     pub settings: Settings,
+}
+
+/// What a tenant runs: exactly one of the three.
+#[derive(Debug, Clone, PartialEq, Default, JsonSchema)]
+pub(crate) struct What {
+    /// Kernel of the registry, for example `fp32-mul`.
+    pub kernel: Option<At<String>>,
+    /// Model: a built-in architecture (`distilgpt2`), the path of a `config.json` or model folder, or a hub id.
+    pub torch: Option<At<String>>,
+    /// Program and its arguments.
+    #[schemars(length(min = 1))]
+    pub command: Option<At<Vec<At<String>>>>,
 }
 
 /// What can be set of a tenant, and replaced within a trial.
@@ -107,19 +123,78 @@ pub(crate) struct Settings {
     pub threads: Option<At<Expr>>,
     /// Parameters of the kernel, in the unit that the registry states.
     pub params: Option<Params>,
-    /// Turns of the kernel's loop per launch. Exactly one of `iterations` and `duration` stands.
+    /// Kernel: turns of its loop per launch; exactly one of `iterations` and `duration` stands. Model or program:
+    /// iterations per phase, 100 by default.
     pub iterations: Option<At<Expr>>,
     /// How long one launch lasts alone; the iterations are calibrated before the first repeat.
     pub duration: Option<At<Expr>>,
     /// Launches per phase, back to back; default 1.
     pub launches: Option<At<Expr>>,
-    /// Pause of the host between two requests (between two launches where `request` is 1); default `"0us"`.
+    /// Closed loop: pause of the host after each request (launch, where `request` is 1; iteration of a model or
+    /// program); default `"0us"`.
     pub gap: Option<At<Expr>>,
     /// Part of an SM's L1 set aside as shared memory while the kernel runs; zero: the driver chooses. By default
     /// 32 KiB for kernels without shared memory.
     pub carveout: Option<At<Expr>>,
     /// Launches per request, for latency experiments; default 1.
     pub request: Option<At<Expr>>,
+    /// Label that tables group by; default: the model's, `encoder` or `decoder`.
+    pub role: Option<At<String>>,
+    /// Models and programs: iterations before each phase that do not count; default 10.
+    pub warmup: Option<At<Expr>>,
+    /// Open loop: how requests arrive.
+    #[schemars(extend("enum" = ["constant", "poisson", "gamma", "trace"]))]
+    pub arrivals: Option<At<String>>,
+    /// Open loop: requests per second, or a share such as `"60%"` of what the tenant does alone in a closed loop.
+    pub rate: Option<At<Expr>>,
+    /// `arrivals = "gamma"`: standard deviation of the distance between arrivals over its mean.
+    pub cv: Option<At<Expr>>,
+    /// `arrivals = "trace"`: path of the trace file.
+    pub trace: Option<At<String>>,
+    /// Models: `random` (default), or path or hub id of real weights.
+    pub weights: Option<At<String>>,
+    /// Models: default `fp16`.
+    #[schemars(extend("enum" = ["fp16", "bf16", "fp32"]))]
+    pub dtype: Option<At<String>>,
+    /// Models: sequences that run together; default 8.
+    pub batch: Option<At<Expr>>,
+    /// Models: tokens of each sequence, of the prompt in `decode`; default 128.
+    pub sequence: Option<At<Expr>>,
+    /// Models: what one iteration is; default `forward`.
+    #[schemars(extend("enum" = ["forward", "prefill", "decode"]))]
+    pub mode: Option<At<String>>,
+    /// Models, `decode`: steps until the position returns to the end of the prompt; default 128.
+    pub tokens: Option<At<Expr>>,
+    /// Models: replay one captured CUDA graph per iteration; default false.
+    pub cuda_graph: Option<At<bool>>,
+    /// Models: through `torch.compile`; default false.
+    pub compile: Option<At<bool>>,
+    /// Models: attention implementation, default `sdpa`.
+    #[schemars(extend("enum" = ["sdpa", "eager", "flash_attention_2"]))]
+    pub attention: Option<At<String>>,
+    /// Models: `cuda` (default) or `cpu`.
+    #[schemars(extend("enum" = ["cuda", "cpu"]))]
+    pub device: Option<At<String>>,
+    /// Models: Python interpreter, default `python3`.
+    pub python: Option<At<String>>,
+    /// Programs: `lines` (default) where it speaks the tenant protocol, `opaque` where it does not.
+    #[schemars(extend("enum" = ["lines", "opaque"]))]
+    pub protocol: Option<At<String>>,
+    /// Models and programs: environment variables beside those of the sharing mode.
+    pub env: Option<Env>,
+}
+
+/// Environment variables.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Env(pub Vec<(At<String>, At<String>)>);
+
+impl JsonSchema for Env {
+    fn schema_name() -> Cow<'static, str> {
+        "Env".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": { "type": "string" } })
+    }
 }
 
 /// Parameters of a kernel, in the order of the text.
@@ -137,6 +212,26 @@ impl JsonSchema for Params {
 }
 
 impl Settings {
+    /// The keys that are set here, with their places.
+    pub fn keys(&self) -> Vec<(&'static str, Span)> {
+        macro_rules! set {
+            ($($key:ident),*) => {
+                [$((stringify!($key), self.$key.as_ref().map(|v| v.span))),*]
+            };
+        }
+        let mut out: Vec<(&'static str, Span)> = set!(
+            blocks, threads, iterations, duration, launches, gap, carveout, request, role, warmup, arrivals,
+            rate, cv, trace, weights, dtype, batch, sequence, mode, tokens, cuda_graph, compile, attention,
+            device, python, protocol
+        )
+        .into_iter()
+        .filter_map(|(key, span)| Some((key, span?)))
+        .collect();
+        out.extend(self.given().first().map(|p| ("params", p.0.span)));
+        out.extend(self.env.as_ref().and_then(|e| e.0.first()).map(|e| ("env", e.0.span)));
+        out
+    }
+
     /// The parameters that are set here.
     pub fn given(&self) -> &[(At<String>, At<Expr>)] {
         self.params.as_ref().map_or(&[], |p| &p.0)
@@ -153,9 +248,17 @@ pub(crate) struct Trial {
     pub series: Option<At<String>>,
     /// How the tenants share the GPU.
     pub sharing: At<SharingText>,
-    /// Tenants, in order; one named twice becomes `copy-1` and `copy-2`.
+    /// Tenants, in order; one named twice becomes `copy-1` and `copy-2`. Needed where neither `each` nor `pairs`
+    /// stands; those come after these.
+    pub tenants: Option<At<Vec<At<TenantUse>>>>,
+    /// One cell for each tenant of the list; `{a}` in names is its name.
     #[schemars(length(min = 1))]
-    pub tenants: At<Vec<At<TenantUse>>>,
+    pub each: Option<At<Vec<At<String>>>>,
+    /// One cell for each pair of tenants of the list, with itself too; `{a}` and `{b}` in names are their names.
+    #[schemars(length(min = 1))]
+    pub pairs: Option<At<Vec<At<String>>>>,
+    /// How many of the tenant that `each` chose; default 1.
+    pub copies: Option<At<Expr>>,
     /// Variables whose values go together: lists of equal length.
     pub sweep: Option<Variables>,
     /// Variables whose values are combined with each other and with the sweep; the last varies fastest.
@@ -205,8 +308,16 @@ impl JsonSchema for Variables {
 pub(crate) struct TenantUse {
     pub base: At<String>,
     pub rename: Option<At<String>>,
-    pub kernel: Option<At<String>>,
+    pub copies: Option<At<Expr>>,
+    pub what: What,
     pub settings: Settings,
+}
+
+impl TenantUse {
+    /// A tenant as it is.
+    pub fn plain(base: At<String>) -> TenantUse {
+        TenantUse { base, rename: None, copies: None, what: What::default(), settings: Settings::default() }
+    }
 }
 
 impl JsonSchema for TenantUse {
@@ -230,8 +341,10 @@ struct TenantTable {
     /// Name in this trial; default: the tenant's.
     #[schemars(rename = "as")]
     rename: Option<String>,
-    /// Another kernel.
-    kernel: Option<String>,
+    /// How many of it; default 1.
+    copies: Option<Expr>,
+    #[schemars(flatten)]
+    what: What,
     #[schemars(flatten)]
     settings: Settings,
 }
@@ -251,11 +364,18 @@ pub(crate) const MODES: [(&str, &[&str]); 7] = [
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SharingText {
     pub mode: At<String>,
-    pub percentage: Option<At<Vec<At<Expr>>>>,
-    pub priority: Option<At<Vec<At<Expr>>>>,
-    pub pinned_memory: Option<At<Vec<At<Expr>>>>,
-    pub sms: Option<At<Vec<At<Expr>>>>,
+    pub percentage: Option<At<PerTenant>>,
+    pub priority: Option<At<PerTenant>>,
+    pub pinned_memory: Option<At<PerTenant>>,
+    pub sms: Option<At<PerTenant>>,
     pub instances: Option<At<Vec<At<String>>>>,
+}
+
+/// One value per tenant, or one for all.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum PerTenant {
+    Each(Vec<At<Expr>>),
+    All(At<Expr>),
 }
 
 impl JsonSchema for SharingText {
@@ -271,11 +391,14 @@ impl JsonSchema for SharingText {
                 let mut properties = serde_json::Map::new();
                 properties.insert("mode".into(), serde_json::json!({ "const": mode }));
                 for key in *keys {
-                    let items = match *key {
-                        "instances" => serde_json::json!({ "type": "string", "pattern": "^MIG-" }),
-                        _ => quantity.clone().to_value(),
+                    let quantity = quantity.clone().to_value();
+                    let value = match *key {
+                        "instances" => {
+                            serde_json::json!({ "type": "array", "items": { "type": "string", "pattern": "^MIG-" } })
+                        }
+                        _ => serde_json::json!({ "anyOf": [{ "type": "array", "items": quantity }, quantity] }),
                     };
-                    properties.insert((*key).into(), serde_json::json!({ "type": "array", "items": items }));
+                    properties.insert((*key).into(), value);
                 }
                 let required = match *mode {
                     "green" => vec!["mode", "sms"],
@@ -291,7 +414,7 @@ impl JsonSchema for SharingText {
             })
             .collect();
         json_schema!({
-            "description": "How tenants share the GPU; lists have one value per tenant.",
+            "description": "How tenants share the GPU; lists have one value per tenant, a single value goes for all.",
             "anyOf": [{ "enum": names }, { "oneOf": tables }],
         })
     }
@@ -316,15 +439,19 @@ pub(crate) struct ReferenceText {
 #[derive(Debug, Clone, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Figure {
-    /// `bars` or `line`.
-    #[schemars(extend("enum" = ["bars", "line"]))]
+    /// `bars` and `line`: a metric over `x`. `kde`: densities of iteration times. `iterations`: time of each
+    /// iteration over a phase. `matrix`: directed slowdown of every pair. `telemetry`: GPU counters under the time
+    /// line.
+    #[schemars(extend("enum" = ["bars", "line", "kde", "iterations", "matrix", "telemetry"]))]
     pub kind: At<String>,
-    /// Metric drawn.
-    pub metric: At<String>,
-    /// Label of the x axis, with unit.
-    pub x_label: At<String>,
-    /// Label of the y axis, with unit.
-    pub y_label: At<String>,
+    /// Metric drawn (`bars`, `line` and `matrix`).
+    pub metric: Option<At<String>>,
+    /// Label of the x axis, with unit (`bars` and `line`).
+    pub x_label: Option<At<String>>,
+    /// Label of the y axis, with unit (`bars` and `line`).
+    pub y_label: Option<At<String>>,
+    /// Trials it is drawn of, by name, with `*` for any part; default: all.
+    pub trials: Option<At<Vec<At<String>>>>,
     /// Logarithmic x axis; default false.
     pub log_x: Option<At<bool>>,
 }

@@ -3,8 +3,8 @@
 use crate::error::{Checked, ErrorKind, Issue, suggest};
 use crate::expr::{Expr, ExprError};
 use crate::raw::{
-    At, Figure, MODES, Measure, Params, ReferenceText, Settings, SharingText, SpecFile, Tenant, TenantUse,
-    Trial, Variable, Variables,
+    At, Env, Figure, MODES, Measure, Params, PerTenant, ReferenceText, Settings, SharingText, SpecFile,
+    Tenant, TenantUse, Trial, Variable, Variables, What,
 };
 use crate::tree::{Entry, Node, Source, Span, Value};
 use std::collections::BTreeMap;
@@ -12,9 +12,12 @@ use std::collections::BTreeMap;
 /// Keys of each table, in the order of the reference manual. A test holds them against the schema.
 pub(crate) const SPEC_KEYS: &[&str] =
     &["format", "name", "title", "section", "summary", "seed", "measure", "tenants", "trial", "figure"];
-pub(crate) const MEASURE_KEYS: &[&str] = &["repeats", "precision", "budget", "warmup", "setups"];
+pub(crate) const MEASURE_KEYS: &[&str] =
+    &["repeats", "precision", "budget", "warmup", "setups", "traced", "watchdog"];
 pub(crate) const TENANT_KEYS: &[&str] = &[
     "kernel",
+    "torch",
+    "command",
     "blocks",
     "threads",
     "params",
@@ -24,11 +27,33 @@ pub(crate) const TENANT_KEYS: &[&str] = &[
     "gap",
     "request",
     "carveout",
+    "role",
+    "warmup",
+    "arrivals",
+    "rate",
+    "cv",
+    "trace",
+    "weights",
+    "dtype",
+    "batch",
+    "sequence",
+    "mode",
+    "tokens",
+    "cuda_graph",
+    "compile",
+    "attention",
+    "device",
+    "python",
+    "protocol",
+    "env",
 ];
 pub(crate) const USE_KEYS: &[&str] = &[
     "use",
     "as",
+    "copies",
     "kernel",
+    "torch",
+    "command",
     "blocks",
     "threads",
     "params",
@@ -36,14 +61,36 @@ pub(crate) const USE_KEYS: &[&str] = &[
     "duration",
     "launches",
     "gap",
-    "carveout",
     "request",
+    "carveout",
+    "role",
+    "warmup",
+    "arrivals",
+    "rate",
+    "cv",
+    "trace",
+    "weights",
+    "dtype",
+    "batch",
+    "sequence",
+    "mode",
+    "tokens",
+    "cuda_graph",
+    "compile",
+    "attention",
+    "device",
+    "python",
+    "protocol",
+    "env",
 ];
 pub(crate) const TRIAL_KEYS: &[&str] = &[
     "name",
     "series",
     "sharing",
     "tenants",
+    "each",
+    "pairs",
+    "copies",
     "sweep",
     "cross",
     "x",
@@ -54,7 +101,7 @@ pub(crate) const TRIAL_KEYS: &[&str] = &[
     "reference",
 ];
 pub(crate) const REFERENCE_KEYS: &[&str] = &["source", "metric", "value", "values"];
-pub(crate) const FIGURE_KEYS: &[&str] = &["kind", "metric", "x_label", "y_label", "log_x"];
+pub(crate) const FIGURE_KEYS: &[&str] = &["kind", "metric", "x_label", "y_label", "log_x", "trials"];
 
 /// Reads a whole file.
 pub(crate) fn read(root: &Node, sources: &[Source]) -> Checked<SpecFile> {
@@ -312,6 +359,8 @@ impl Read for Measure {
             budget: t.optional("budget", cx)?,
             warmup: t.optional("warmup", cx)?,
             setups: t.optional("setups", cx)?,
+            traced: t.optional("traced", cx)?,
+            watchdog: t.optional("watchdog", cx)?,
         })
     }
 }
@@ -327,13 +376,40 @@ fn settings(t: &Table<'_>, cx: &Cx<'_>) -> Checked<Settings> {
         gap: t.optional("gap", cx)?,
         carveout: t.optional("carveout", cx)?,
         request: t.optional("request", cx)?,
+        role: t.optional("role", cx)?,
+        warmup: t.optional("warmup", cx)?,
+        arrivals: t.optional("arrivals", cx)?,
+        rate: t.optional("rate", cx)?,
+        cv: t.optional("cv", cx)?,
+        trace: t.optional("trace", cx)?,
+        weights: t.optional("weights", cx)?,
+        dtype: t.optional("dtype", cx)?,
+        batch: t.optional("batch", cx)?,
+        sequence: t.optional("sequence", cx)?,
+        mode: t.optional("mode", cx)?,
+        tokens: t.optional("tokens", cx)?,
+        cuda_graph: t.optional("cuda_graph", cx)?,
+        compile: t.optional("compile", cx)?,
+        attention: t.optional("attention", cx)?,
+        device: t.optional("device", cx)?,
+        python: t.optional("python", cx)?,
+        protocol: t.optional("protocol", cx)?,
+        env: t.optional("env", cx)?,
+    })
+}
+
+fn what(t: &Table<'_>, cx: &Cx<'_>) -> Checked<What> {
+    Ok(What {
+        kernel: t.optional("kernel", cx)?,
+        torch: t.optional("torch", cx)?,
+        command: t.optional("command", cx)?,
     })
 }
 
 impl Read for Tenant {
     fn read(node: &Node, path: &str, cx: &Cx<'_>) -> Checked<Self> {
         let t = Table::open(node, path, "", TENANT_KEYS)?;
-        Ok(Tenant { kernel: t.required("kernel", cx)?, settings: settings(&t, cx)? })
+        Ok(Tenant { what: what(&t, cx)?, settings: settings(&t, cx)? })
     }
 }
 
@@ -341,13 +417,14 @@ impl Read for TenantUse {
     fn read(node: &Node, path: &str, cx: &Cx<'_>) -> Checked<Self> {
         if let Value::Str(name) = &node.value {
             let base = At { value: name.clone(), span: node.span };
-            return Ok(TenantUse { base, rename: None, kernel: None, settings: Settings::default() });
+            return Ok(TenantUse::plain(base));
         }
         let t = Table::open(node, path, "a tenant's name", USE_KEYS)?;
         Ok(TenantUse {
             base: t.required("use", cx)?,
             rename: t.optional("as", cx)?,
-            kernel: t.optional("kernel", cx)?,
+            copies: t.optional("copies", cx)?,
+            what: what(&t, cx)?,
             settings: settings(&t, cx)?,
         })
     }
@@ -450,6 +527,26 @@ impl Read for Params {
     }
 }
 
+impl Read for Env {
+    fn read(node: &Node, path: &str, cx: &Cx<'_>) -> Checked<Self> {
+        let Value::Table(entries) = &node.value else { return wrong_type(node, path, "a table of strings") };
+        let variable = |e: &Entry| {
+            let name = At { value: e.key.clone(), span: e.key_span };
+            Ok((name, Read::read(&e.node, &join(path, &e.key), cx)?))
+        };
+        Ok(Env(entries.iter().map(variable).collect::<Checked<_>>()?))
+    }
+}
+
+impl Read for PerTenant {
+    fn read(node: &Node, path: &str, cx: &Cx<'_>) -> Checked<Self> {
+        match &node.value {
+            Value::Array(_) => Ok(PerTenant::Each(Read::read(node, path, cx)?)),
+            _ => Ok(PerTenant::All(Read::read(node, path, cx)?)),
+        }
+    }
+}
+
 impl Read for Trial {
     fn read(node: &Node, path: &str, cx: &Cx<'_>) -> Checked<Self> {
         let t = Table::open(node, path, "", TRIAL_KEYS)?;
@@ -457,7 +554,14 @@ impl Read for Trial {
             name: t.required("name", cx)?,
             series: t.optional("series", cx)?,
             sharing: t.required("sharing", cx)?,
-            tenants: t.required("tenants", cx)?,
+            tenants: if t.entry("each").is_some() || t.entry("pairs").is_some() {
+                t.optional("tenants", cx)?
+            } else {
+                Some(t.required("tenants", cx)?)
+            },
+            each: t.optional("each", cx)?,
+            pairs: t.optional("pairs", cx)?,
+            copies: t.optional("copies", cx)?,
             sweep: t.optional("sweep", cx)?,
             cross: t.optional("cross", cx)?,
             x: t.optional("x", cx)?,
@@ -495,12 +599,15 @@ impl Read for ReferenceText {
 impl Read for Figure {
     fn read(node: &Node, path: &str, cx: &Cx<'_>) -> Checked<Self> {
         let t = Table::open(node, path, "", FIGURE_KEYS)?;
+        let kind: At<String> = t.required("kind", cx)?;
+        let plain = matches!(kind.value.as_str(), "bars" | "line");
         Ok(Figure {
-            kind: t.required("kind", cx)?,
-            metric: t.required("metric", cx)?,
-            x_label: t.required("x_label", cx)?,
-            y_label: t.required("y_label", cx)?,
+            metric: if plain { Some(t.required("metric", cx)?) } else { t.optional("metric", cx)? },
+            x_label: if plain { Some(t.required("x_label", cx)?) } else { t.optional("x_label", cx)? },
+            y_label: if plain { Some(t.required("y_label", cx)?) } else { t.optional("y_label", cx)? },
             log_x: t.optional("log_x", cx)?,
+            trials: t.optional("trials", cx)?,
+            kind,
         })
     }
 }

@@ -2,28 +2,26 @@
 //! decided, and refused, here.
 
 use crate::error::{Checked, ErrorKind, Issue, suggest};
-use crate::expr::{Dim, Quantity};
+use crate::expr::Dim;
 use crate::metric;
 use crate::plan::{
     Baseline, DeviceSizes, FigureSpec, Plan, Protocol, Reference, Sharing, Stopping, TenantPlan, TrialPlan,
-    Work,
 };
-use crate::raw::{At, Settings, SpecFile, Tenant, TenantUse, Trial};
-use crate::registry;
+use crate::raw::{At, SpecFile, Tenant, TenantUse, Trial};
 use crate::sharing;
 use crate::sweep;
+use crate::tenant;
 use crate::tree::{Source, Span};
-use crate::value::{Scope, Vars, shown};
-use cotenant_kernels::Resolved;
+use crate::value::{Scope, Vars};
 use cotenant_units::{Bytes, Nanos};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Most cells of one experiment; beyond it a sweep is a slip.
 const MAX_CELLS: usize = 10_000;
-/// Registers of one block at most, on every architecture since compute capability 5.0.
-const REGISTERS_PER_BLOCK: u32 = 65_536;
-/// Largest grid in x.
-const MAX_BLOCKS: u32 = i32::MAX as u32;
+/// Most copies of one tenant: MPS takes 48 to 60 clients.
+const MAX_TENANTS: u32 = 60;
+/// Kinds of figures.
+const FIGURE_KINDS: &[&str] = &["bars", "line", "kde", "iterations", "matrix", "telemetry"];
 
 /// The parts that stay the same through one resolution.
 #[derive(Clone, Copy)]
@@ -49,20 +47,24 @@ pub(crate) fn plan(cx: Cx<'_>) -> Checked<Plan> {
     let mut ids: BTreeSet<String> = BTreeSet::new();
     for (i, trial) in file.trial.iter().enumerate() {
         let path = format!("trial[{i}]");
+        let casts = casts(&trial.value, &path)?;
         let cells = sweep::cells(&trial.value, &path, cx)?;
-        if trials.len() + cells.len() > MAX_CELLS {
+        if trials.len() + cells.len() * casts.len() > MAX_CELLS {
             let message = format!("more than {MAX_CELLS} cells");
             return Err(Issue::new(ErrorKind::Impossible, trial.value.name.span, &path, message)
                 .help("make the sweep or the cross product smaller"));
         }
-        metric::check_references(&trial.value, &path, cells.len())?;
-        for (index, vars) in cells.iter().enumerate() {
-            let cell = cell(&trial.value, &path, vars, index, cx)?;
+        metric::check_references(&trial.value, &path, cells.len() * casts.len())?;
+        let combinations = casts.iter().flat_map(|cast| cells.iter().map(move |vars| (cast, vars)));
+        for (index, (cast, vars)) in combinations.enumerate() {
+            let cell = cell(&trial.value, &path, cast, vars, index, cx)?;
             if !ids.insert(cell.id.clone()) {
                 let message = format!("two trials are named `{}`", cell.id);
                 let free: Vec<String> = vars
                     .iter()
-                    .map(|v| format!("{{{}}}", v.0))
+                    .map(|v| v.0.as_str())
+                    .chain(cast.words.iter().map(|w| w.0.as_str()))
+                    .map(|v| format!("{{{v}}}"))
                     .filter(|v| !trial.value.name.value.contains(v.as_str()))
                     .collect();
                 let help = match free.is_empty() {
@@ -120,26 +122,7 @@ fn check_tenant(name: &str, tenant: &At<Tenant>) -> Checked<()> {
         return Err(Issue::new(ErrorKind::Impossible, tenant.span, path, message)
             .help("use letters, digits, `_` and `-`"));
     }
-    let kernel = registry::kernel(&tenant.value.kernel, &format!("{path}.kernel"))?;
-    check_params(kernel, &tenant.value.settings, &path)
-}
-
-fn check_params(kernel: &cotenant_kernels::Kernel, settings: &Settings, path: &str) -> Checked<()> {
-    for (name, _) in settings.given() {
-        if let Err(help) = registry::param(kernel, &name.value) {
-            let name_span = name.span;
-            let name = &name.value;
-            let message = format!("the kernel {} has no parameter `{name}`", kernel.name);
-            return Err(Issue::new(
-                ErrorKind::UnknownName,
-                name_span,
-                format!("{path}.params.{name}"),
-                message,
-            )
-            .help(help));
-        }
-    }
-    Ok(())
+    tenant::check(&tenant.value, tenant.span, &path)
 }
 
 fn stopping(cx: Cx<'_>) -> Checked<Stopping> {
@@ -152,6 +135,8 @@ fn stopping(cx: Cx<'_>) -> Checked<Stopping> {
         budget_ns: Nanos(20_000_000_000),
         warmup: 2,
         setups: 1,
+        traced: 1,
+        watchdog_ns: Nanos(120_000_000_000),
     };
     let Some(m) = &cx.file.measure else { return Ok(s) };
     if let Some(repeats) = &m.repeats {
@@ -189,6 +174,16 @@ fn stopping(cx: Cx<'_>) -> Checked<Stopping> {
         }
         s.setups = n.value;
     }
+    if let Some(n) = &m.traced {
+        if n.value > 100 {
+            let message = format!("`measure.traced` is {}, but must be 0 to 100", n.value);
+            return Err(Issue::new(ErrorKind::Impossible, n.span, "measure.traced", message));
+        }
+        s.traced = n.value;
+    }
+    if let Some(w) = &m.watchdog {
+        s.watchdog_ns = scope.time(w, "measure.watchdog", false)?;
+    }
     Ok(s)
 }
 
@@ -200,21 +195,39 @@ fn figures(cx: Cx<'_>, trials: &[TrialPlan]) -> Checked<Vec<FigureSpec>> {
     for (i, figure) in cx.file.figure.iter().flatten().enumerate() {
         let path = format!("figure[{i}]");
         let f = &figure.value;
-        one_of(&f.kind, &format!("{path}.kind"), "figure kinds", &["bars", "line"])?;
-        metric::check(&f.metric, &format!("{path}.metric"), &tenants)?;
+        one_of(&f.kind, &format!("{path}.kind"), "figure kinds", FIGURE_KINDS)?;
+        if let Some(m) = &f.metric {
+            metric::check(m, &format!("{path}.metric"), &tenants)?;
+        }
+        let text = |t: &Option<At<String>>| t.as_ref().map(|t| t.value.clone()).unwrap_or_default();
+        let patterns: Vec<&At<String>> = f.trials.iter().flat_map(|l| &l.value).collect();
+        for (k, p) in patterns.iter().enumerate() {
+            if !trials.iter().any(|t| crate::matches(&p.value, &t.id)) {
+                let ids: Vec<&str> = trials.iter().map(|t| t.id.as_str()).collect();
+                let message = format!("no trial is named `{}`", p.value);
+                return Err(Issue::new(
+                    ErrorKind::UnknownName,
+                    p.span,
+                    format!("{path}.trials[{k}]"),
+                    message,
+                )
+                .help(suggest(&p.value, "trials", &ids)));
+            }
+        }
         out.push(FigureSpec {
             kind: f.kind.value.clone(),
-            metric: f.metric.value.clone(),
-            x_label: f.x_label.value.clone(),
-            y_label: f.y_label.value.clone(),
+            metric: text(&f.metric),
+            x_label: text(&f.x_label),
+            y_label: text(&f.y_label),
             log_x: f.log_x.as_ref().is_some_and(|l| l.value),
+            trials: patterns.into_iter().map(|p| p.value.clone()).collect(),
         });
     }
     Ok(out)
 }
 
 /// Index of the value among `names`.
-fn one_of(value: &At<String>, path: &str, what: &str, names: &[&str]) -> Checked<usize> {
+pub(crate) fn one_of(value: &At<String>, path: &str, what: &str, names: &[&str]) -> Checked<usize> {
     names.iter().position(|n| *n == value.value).ok_or_else(|| {
         let message = format!("`{path}` cannot be `{}`", value.value);
         Issue::new(ErrorKind::UnknownName, value.span, path, message).help(suggest(&value.value, what, names))
@@ -222,10 +235,10 @@ fn one_of(value: &At<String>, path: &str, what: &str, names: &[&str]) -> Checked
 }
 
 /// One cell of one trial.
-fn cell(trial: &Trial, path: &str, vars: &Vars, index: usize, cx: Cx<'_>) -> Checked<TrialPlan> {
+fn cell(trial: &Trial, path: &str, cast: &Cast, vars: &Vars, index: usize, cx: Cx<'_>) -> Checked<TrialPlan> {
     let scope = Scope { device: cx.device, vars, sources: cx.sources };
     let id_path = format!("{path}.name");
-    let id = sweep::substitute(&trial.name, &id_path, vars)?;
+    let id = sweep::substitute(&trial.name, &id_path, vars, &cast.words)?;
     if let Some(bad) = bad_id(&id) {
         return Err(Issue::new(
             ErrorKind::Impossible,
@@ -235,17 +248,29 @@ fn cell(trial: &Trial, path: &str, vars: &Vars, index: usize, cx: Cx<'_>) -> Che
         )
         .help("use letters, digits, `.`, `_`, `-`, `=`"));
     }
-    let names = tenant_names(trial, path, cx)?;
+    let list = with_copies(cast, &scope)?;
+    let names = tenant_names(&list, &trial.name, path, cx)?;
     let sharing = sharing::resolve(&trial.sharing.value, trial.sharing.span, path, names.len(), &scope)?;
     let series = match &trial.series {
-        Some(s) => sweep::substitute(s, &format!("{path}.series"), vars)?,
+        Some(s) => sweep::substitute(s, &format!("{path}.series"), vars, &cast.words)?,
         None => sharing.name().to_owned(),
     };
     let mut tenants = Vec::new();
-    for (i, (name, used)) in names.into_iter().zip(&trial.tenants.value).enumerate() {
-        tenants.push(tenant(name, &used.value, &format!("{path}.tenants[{i}]"), &id, &scope, cx)?);
+    for (name, (used, field, _)) in names.into_iter().zip(&list) {
+        tenants.push(tenant::resolve(name, &used.value, field, &id, &scope, cx)?);
     }
-    check_memory(trial, path, &id, &tenants, cx.device)?;
+    if let (Some(program), Sharing::Streams { .. } | Sharing::Green { .. }) =
+        (tenants.iter().find(|t| t.is_program()), &sharing)
+    {
+        let message = format!(
+            "{} shares one process among all tenants, but `{}` is a process of its own",
+            sharing.name(),
+            program.name
+        );
+        return Err(Issue::new(ErrorKind::Impossible, trial.sharing.span, format!("{path}.sharing"), message)
+            .help("use \"mps\" or \"processes\"; { mode = \"mps\", percentage = [50, 50] } gives each a part of the SMs"));
+    }
+    check_memory(list[0].0.span, path, &id, &tenants, cx.device)?;
     let protocol = match &trial.protocol {
         Some(p) => [Protocol::Fixed, Protocol::Steady]
             [one_of(p, &format!("{path}.protocol"), "protocols", &["fixed", "steady"])?],
@@ -298,256 +323,149 @@ fn cell(trial: &Trial, path: &str, vars: &Vars, index: usize, cx: Cx<'_>) -> Che
     })
 }
 
-/// The names of a trial's tenants, in order: its own, or `name-1`, `name-2` where one is named twice.
-fn tenant_names(trial: &Trial, path: &str, cx: Cx<'_>) -> Checked<Vec<String>> {
-    let list = &trial.tenants;
-    let path = format!("{path}.tenants");
-    if list.value.is_empty() {
-        return Err(Issue::new(ErrorKind::Impossible, list.span, &path, "a trial needs at least one tenant"));
+/// The tenants of one cell as written: those of the trial with their copies, then the cell's own.
+struct Cast {
+    /// Each with the place it was written at, and whether it is one of several copies.
+    members: Vec<(At<TenantUse>, String, bool)>,
+    /// `{a}` and `{b}`.
+    words: Vec<(String, String)>,
+}
+
+/// The lists of tenants that a trial stands for: one, or one for each entry of `each` or pair of `pairs`.
+fn casts(trial: &Trial, path: &str) -> Checked<Vec<Cast>> {
+    let own: Vec<(At<TenantUse>, String)> = trial
+        .tenants
+        .iter()
+        .flat_map(|l| l.value.iter().enumerate())
+        .map(|(i, u)| (u.clone(), format!("{path}.tenants[{i}]")))
+        .collect();
+    if let Some(c) = trial.copies.as_ref().filter(|_| trial.each.is_none()) {
+        let message = format!("`{path}.copies` needs `each`");
+        return Err(Issue::new(ErrorKind::Impossible, c.span, format!("{path}.copies"), message)
+            .help("for tenants of the list say `{ use = \"NAME\", copies = 2 }`"));
     }
-    for (i, used) in list.value.iter().enumerate() {
+    let chosen: Vec<Vec<(At<String>, String)>> = match (&trial.each, &trial.pairs) {
+        (Some(_), Some(pairs)) => {
+            let message = format!("`{path}` has both `each` and `pairs`");
+            return Err(Issue::new(ErrorKind::Impossible, pairs.span, format!("{path}.pairs"), message)
+                .help("keep one of them"));
+        }
+        (Some(each), None) => each
+            .value
+            .iter()
+            .enumerate()
+            .map(|(i, n)| vec![(n.clone(), format!("{path}.each[{i}]"))])
+            .collect(),
+        (None, Some(pairs)) => {
+            let place = |i: usize| (pairs.value[i].clone(), format!("{path}.pairs[{i}]"));
+            let n = pairs.value.len();
+            (0..n).flat_map(|i| (i..n).map(move |j| (i, j))).map(|(i, j)| vec![place(i), place(j)]).collect()
+        }
+        (None, None) => vec![Vec::new()],
+    };
+    Ok(chosen
+        .into_iter()
+        .map(|chosen| {
+            let words = ["a", "b"].iter().zip(&chosen).map(|(w, c)| ((*w).to_owned(), c.0.value.clone()));
+            let words = words.collect();
+            let more = chosen.into_iter().map(|(name, field)| {
+                let span = name.span;
+                let used = TenantUse { copies: trial.copies.clone(), ..TenantUse::plain(name) };
+                (At { value: used, span }, field, false)
+            });
+            let members = own.iter().cloned().map(|(u, p)| (u, p, false)).chain(more).collect();
+            Cast { members, words }
+        })
+        .collect())
+}
+
+/// A cast with each tenant that has `copies` repeated.
+fn with_copies(cast: &Cast, scope: &Scope<'_>) -> Checked<Vec<(At<TenantUse>, String, bool)>> {
+    let mut out = Vec::new();
+    for (used, path, _) in &cast.members {
+        let copies = match &used.value.copies {
+            Some(e) => scope.count(e, &format!("{path}.copies"), MAX_TENANTS)?,
+            None => 1,
+        };
+        out.extend((0..copies).map(|_| (used.clone(), path.clone(), used.value.copies.is_some())));
+    }
+    Ok(out)
+}
+
+/// The names of a trial's tenants, in order: its own, or `name-1`, `name-2` where one is there several times.
+fn tenant_names(
+    list: &[(At<TenantUse>, String, bool)],
+    trial: &At<String>,
+    path: &str,
+    cx: Cx<'_>,
+) -> Checked<Vec<String>> {
+    if list.is_empty() {
+        let field = format!("{path}.tenants");
+        return Err(Issue::new(
+            ErrorKind::Impossible,
+            trial.span,
+            field,
+            "a trial needs at least one tenant",
+        ));
+    }
+    for (used, field, _) in list {
         let base = &used.value.base;
         if !cx.file.tenants.contains_key(&base.value) {
             let names: Vec<&str> = cx.file.tenants.keys().map(String::as_str).collect();
             let message = format!("the tenant `{}` is not defined", base.value);
-            return Err(Issue::new(ErrorKind::UnknownName, base.span, format!("{path}[{i}]"), message)
-                .help(suggest(&base.value, "tenants", &names)));
+            return Err(Issue::new(ErrorKind::UnknownName, base.span, field.clone(), message).help(suggest(
+                &base.value,
+                "tenants",
+                &names,
+            )));
         }
     }
-    let plain = |u: &TenantUse| u.rename.is_none();
+    let wanted = |(u, _, _): &(At<TenantUse>, String, bool)| {
+        u.value.rename.as_ref().map_or_else(|| u.value.base.value.clone(), |n| n.value.clone())
+    };
+    // One that was renamed on purpose keeps its name, unless it is one of several copies.
+    let numbered = |(u, _, copied): &(At<TenantUse>, String, bool)| *copied || u.value.rename.is_none();
     let names: Vec<String> = list
-        .value
         .iter()
         .enumerate()
-        .map(|(i, used)| {
-            let u = &used.value;
-            let twin = |other: &&At<TenantUse>| plain(&other.value) && other.value.base.value == u.base.value;
-            match &u.rename {
-                Some(name) => name.value.clone(),
-                None if list.value.iter().filter(twin).count() == 1 => u.base.value.clone(),
-                None => format!("{}-{}", u.base.value, list.value[..=i].iter().filter(twin).count()),
+        .map(|(i, member)| {
+            let name = wanted(member);
+            let twin = |other: &&(At<TenantUse>, String, bool)| numbered(other) && wanted(other) == name;
+            if !numbered(member) || list.iter().filter(twin).count() == 1 {
+                return name;
             }
+            let number = list[..=i].iter().filter(twin).count();
+            format!("{name}-{number}")
         })
         .collect();
     for (i, name) in names.iter().enumerate() {
-        let field = format!("{path}[{i}]");
+        let (used, field, _) = &list[i];
         let bad = name.is_empty() || name.chars().any(|c| !(c.is_ascii_alphanumeric() || "_-".contains(c)));
         if bad {
             let message = format!("`{name}` cannot name a tenant");
-            return Err(Issue::new(ErrorKind::Impossible, list.value[i].span, field, message)
+            return Err(Issue::new(ErrorKind::Impossible, used.span, field.clone(), message)
                 .help("use letters, digits, `_` and `-`"));
         }
         if names[..i].contains(name) {
             let message = format!("two tenants of the trial are named `{name}`");
-            return Err(Issue::new(ErrorKind::Duplicate, list.value[i].span, field, message).help(format!(
+            return Err(Issue::new(ErrorKind::Duplicate, used.span, field.clone(), message).help(format!(
                 "name one of them otherwise: {{ use = \"{}\", as = \"…\" }}",
-                list.value[i].value.base.value
+                used.value.base.value
             )));
         }
     }
     Ok(names)
 }
 
-/// A field of a tenant: the trial's, else the tenant's, with the path it was written at.
-fn pick<'a, T>(
-    own: Option<&'a T>,
-    base: Option<&'a T>,
-    own_path: &str,
-    base_path: &str,
-    key: &str,
-) -> Option<(&'a T, String)> {
-    own.map(|v| (v, format!("{own_path}.{key}"))).or_else(|| base.map(|v| (v, format!("{base_path}.{key}"))))
-}
-
-fn tenant(
-    name: String,
-    used: &TenantUse,
-    path: &str,
-    trial: &str,
-    scope: &Scope<'_>,
-    cx: Cx<'_>,
-) -> Checked<TenantPlan> {
-    // `tenant_names` has seen that it is defined.
-    let Some(base) = cx.file.tenants.get(&used.base.value) else {
-        return Err(Issue::new(ErrorKind::UnknownName, used.base.span, path, "the tenant is not defined"));
-    };
-    let base_path = format!("tenants.{}", used.base.value);
-    let (own, inherited) = (&used.settings, &base.value.settings);
-    macro_rules! field {
-        ($key:ident) => {
-            pick(own.$key.as_ref(), inherited.$key.as_ref(), path, &base_path, stringify!($key))
-        };
-    }
-    let (kernel_name, kernel_path) = match &used.kernel {
-        Some(k) => (k, format!("{path}.kernel")),
-        None => (&base.value.kernel, format!("{base_path}.kernel")),
-    };
-    let kernel = registry::kernel(kernel_name, &kernel_path)?;
-    check_params(kernel, own, path)?;
-
-    let blocks = match field!(blocks) {
-        Some((e, p)) => scope.count(e, &p, MAX_BLOCKS)?,
-        None => registry::default_blocks(kernel, cx.device.sms).max(1),
-    };
-    let threads = match field!(threads) {
-        Some((e, p)) => {
-            let n = scope.integer(e, &p, 1.0, f64::from(u32::MAX))?;
-            if n > f64::from(cx.device.max_threads) {
-                let message = format!(
-                    "`{p}` is {}, but a block has at most {} threads",
-                    shown(e, &Quantity::plain(n)),
-                    cx.device.max_threads
-                );
-                return Err(Issue::new(ErrorKind::Impossible, e.span, p, message)
-                    .help("use more blocks instead of more threads per block"));
-            }
-            n as u32
-        }
-        None => kernel.shape.1.min(cx.device.max_threads),
-    };
-    let params = params(kernel, own, inherited, (path, &base_path), scope)?;
-    let resolved = cotenant_kernels::resolve(kernel.name, blocks, threads, &params).map_err(|why| {
-        // Each value is checked above; what is left concerns the shape that this kernel can have.
-        let (span, field) = match (&why, field!(threads)) {
-            (cotenant_kernels::Error::Shape { .. }, Some((e, p))) => (e.span, p),
-            _ => (kernel_name.span, kernel_path.clone()),
-        };
-        let message = format!("trial `{trial}` would fail to {why}");
-        Issue::new(ErrorKind::Impossible, span, field, message)
-    })?;
-    check_block(&resolved, kernel_name, &kernel_path, cx.device)?;
-
-    let work = work(own, inherited, path, &base_path, base, used, scope)?;
-    let request = field!(request).map(|(e, p)| scope.count(e, &p, u32::MAX)).transpose()?.unwrap_or(1);
-    let launches = match field!(launches) {
-        Some((e, p)) => {
-            let n = scope.count(e, &p, u32::MAX)?;
-            if n % request != 0 {
-                let message = format!("`{p}` is {n}, not a whole number of requests of {request} launches");
-                return Err(Issue::new(ErrorKind::Impossible, e.span, p, message)
-                    .help(format!("use a multiple of {request}")));
-            }
-            n
-        }
-        None => request,
-    };
-    let gap = field!(gap).map(|(e, p)| scope.time(e, &p, true)).transpose()?.unwrap_or_default();
-    let carveout = field!(carveout).map(|(e, p)| scope.size(e, &p, 0)).transpose()?;
-    let carveout = carveout.unwrap_or_else(|| TenantPlan::default_carveout(&resolved));
-    Ok(TenantPlan { name, kernel: resolved, work, launches, gap, request, carveout })
-}
-
-fn work(
-    own: &Settings,
-    inherited: &Settings,
-    path: &str,
-    base_path: &str,
-    base: &At<Tenant>,
-    used: &TenantUse,
-    scope: &Scope<'_>,
-) -> Checked<Work> {
-    // Iterations in the trial replace a duration of the tenant, and the other way round.
-    let replaced = own.iterations.is_some() || own.duration.is_some();
-    let (s, p, span) = if replaced { (own, path, used.base.span) } else { (inherited, base_path, base.span) };
-    match (&s.iterations, &s.duration) {
-        (Some(n), None) => {
-            Ok(Work::Iterations(scope.integer(n, &format!("{p}.iterations"), 1.0, 1e15)? as u64))
-        }
-        (None, Some(d)) => Ok(Work::Duration(scope.time(d, &format!("{p}.duration"), false)?)),
-        (None, None) => Err(Issue::new(
-            ErrorKind::Missing,
-            span,
-            format!("{p}.duration"),
-            format!("`{p}` does not say how long a launch is"),
-        )
-        .help("add `duration = \"20ms\"` or `iterations = 40`")),
-        (Some(_), Some(d)) => Err(Issue::new(
-            ErrorKind::Impossible,
-            d.span,
-            format!("{p}.duration"),
-            format!("`{p}` has both `iterations` and `duration`"),
-        )
-        .help("keep one of them")),
-    }
-}
-
-/// Parameters of a kernel as numbers: bytes and nanoseconds whole, others as they are.
-fn params(
-    kernel: &cotenant_kernels::Kernel,
-    own: &Settings,
-    inherited: &Settings,
-    (path, base_path): (&str, &str),
-    scope: &Scope<'_>,
-) -> Checked<BTreeMap<String, f64>> {
-    let mut out = BTreeMap::new();
-    let replaced = |name: &str| own.given().iter().any(|(n, _)| n.value == name);
-    let kept = inherited.given().iter().filter(|(n, _)| !replaced(&n.value)).map(|p| (base_path, p));
-    for (p, (name, e)) in kept.chain(own.given().iter().map(|p| (path, p))) {
-        let name = &name.value;
-        let Ok(param) = registry::param(kernel, name) else {
-            // A parameter of the tenant's own kernel, which the trial has replaced by one without it.
-            continue;
-        };
-        let path = format!("{p}.params.{name}");
-        let q = scope.eval(e, &path)?;
-        let unit = registry::unit(param);
-        if q.dim != unit && q.dim != Dim::Plain {
-            let message = format!("`{path}` must be {}, not {}", unit.name(), q.dim.name());
-            return Err(Issue::new(ErrorKind::WrongType, e.span, path, message).help(param.help));
-        }
-        let near = q.value.round();
-        let whole = unit != Dim::Plain || (q.value - near).abs() < 1e-6;
-        let value = if whole { near } else { q.value };
-        if !param.choices.is_empty() && !param.choices.contains(&value) {
-            let all: Vec<String> = param.choices.iter().map(f64::to_string).collect();
-            let written = shown(e, &Quantity { value, ..q });
-            let message = format!("`{path}` is {written}, but must be one of {}", all.join(", "));
-            return Err(Issue::new(ErrorKind::Impossible, e.span, path, message).help(param.help));
-        }
-        let (least, most) = param.range;
-        if value < least || value > most {
-            let in_unit = |value| Quantity { value, dim: unit }.to_string();
-            let message = format!(
-                "`{path}` is {}, but must be {} to {}",
-                shown(e, &Quantity { value, ..q }),
-                in_unit(least),
-                in_unit(most)
-            );
-            return Err(Issue::new(ErrorKind::Impossible, e.span, path, message).help(param.help));
-        }
-        out.insert(name.clone(), value);
-    }
-    Ok(out)
-}
-
-/// What one block needs must fit into one SM.
-fn check_block(r: &Resolved, name: &At<String>, path: &str, device: &DeviceSizes) -> Checked<()> {
-    let fault = |message: String| Err(Issue::new(ErrorKind::Impossible, name.span, path, message));
-    if r.shape.shared_bytes > device.smem {
-        return fault(format!(
-            "a block of {} needs {} of shared memory, but a block of {} has at most {}",
-            r.kernel, r.shape.shared_bytes, device.name, device.smem
-        ));
-    }
-    let registers = u64::from(r.shape.registers) * u64::from(r.shape.warps()) * 32;
-    if registers > u64::from(REGISTERS_PER_BLOCK) {
-        return fault(format!(
-            "a block of {} needs {registers} registers ({} threads of {}), but a block has at most \
-             {REGISTERS_PER_BLOCK}",
-            r.kernel, r.shape.threads, r.shape.registers
-        ));
-    }
-    Ok(())
-}
-
 fn check_memory(
-    trial: &Trial,
+    span: Span,
     path: &str,
     id: &str,
     tenants: &[TenantPlan],
     device: &DeviceSizes,
 ) -> Checked<()> {
-    let of = |t: &TenantPlan| t.kernel.buffer_a.0.saturating_add(t.kernel.buffer_b.0);
+    let of =
+        |t: &TenantPlan| t.kernel().map_or(0, |k| k.kernel.buffer_a.0.saturating_add(k.kernel.buffer_b.0));
     let total = tenants.iter().map(of).fold(0u64, u64::saturating_add);
     if total <= device.dram.0 {
         return Ok(());
@@ -559,7 +477,8 @@ fn check_memory(
         device.name,
         device.dram
     );
-    Err(Issue::new(ErrorKind::Impossible, trial.tenants.span, format!("{path}.tenants"), message).help(
-        format!("make them smaller ({}), or size them by the card: bytes = \"dram/8\"", each.join(", ")),
-    ))
+    Err(Issue::new(ErrorKind::Impossible, span, format!("{path}.tenants"), message).help(format!(
+        "make them smaller ({}), or size them by the card: bytes = \"dram/8\"",
+        each.join(", ")
+    )))
 }

@@ -3,7 +3,7 @@
 use crate::error::{Checked, ErrorKind, Issue};
 use crate::expr::Expr;
 use crate::plan::Sharing;
-use crate::raw::{At, SharingText};
+use crate::raw::{At, PerTenant, SharingText};
 use crate::tree::Span;
 use crate::value::Scope;
 
@@ -72,31 +72,37 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    fn check_len<T>(&self, list: &At<Vec<T>>, key: &str) -> Checked<()> {
-        if list.value.len() == self.tenants {
+    fn check_len(&self, len: usize, span: Span, key: &str) -> Checked<()> {
+        if len == self.tenants {
             return Ok(());
         }
         let path = format!("{}.{key}", self.path);
-        let plural = if list.value.len() == 1 { "" } else { "s" };
+        let plural = if len == 1 { "" } else { "s" };
         let message = format!(
-            "`{path}` has {} value{plural}, but the trial has {} tenant{}",
-            list.value.len(),
+            "`{path}` has {len} value{plural}, but the trial has {} tenant{}",
             self.tenants,
             if self.tenants == 1 { "" } else { "s" }
         );
-        Err(Issue::new(ErrorKind::Impossible, list.span, path, message)
-            .help("give one value per tenant, in the order of `tenants`"))
+        Err(Issue::new(ErrorKind::Impossible, span, path, message)
+            .help("give one value per tenant, in the order of `tenants`, or a single value for all"))
     }
 
     fn each<T>(
         &self,
-        list: &Option<At<Vec<At<Expr>>>>,
+        list: &Option<At<PerTenant>>,
         key: &str,
         read: impl Fn(&At<Expr>, &str) -> Checked<T>,
     ) -> Checked<Vec<T>> {
         let Some(list) = list else { return Ok(Vec::new()) };
-        self.check_len(list, key)?;
-        list.value.iter().enumerate().map(|(i, e)| read(e, &format!("{}.{key}[{i}]", self.path))).collect()
+        match &list.value {
+            PerTenant::Each(each) => {
+                self.check_len(each.len(), list.span, key)?;
+                each.iter().enumerate().map(|(i, e)| read(e, &format!("{}.{key}[{i}]", self.path))).collect()
+            }
+            PerTenant::All(e) => {
+                (0..self.tenants).map(|_| read(e, &format!("{}.{key}", self.path))).collect()
+            }
+        }
     }
 }
 
@@ -124,7 +130,7 @@ fn green_sms(text: &SharingText, list: &List<'_>) -> Checked<Vec<u32>> {
 
 fn mig_instances(text: &SharingText, list: &List<'_>) -> Checked<Vec<String>> {
     let Some(instances) = &text.instances else { return Ok(Vec::new()) };
-    list.check_len(instances, "instances")?;
+    list.check_len(instances.value.len(), instances.span, "instances")?;
     for (i, instance) in instances.value.iter().enumerate() {
         if !instance.value.starts_with("MIG-") {
             let path = format!("{}.instances[{i}]", list.path);

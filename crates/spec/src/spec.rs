@@ -79,8 +79,12 @@ impl Spec {
     }
     /// Names of the kernels that its tenants use, sorted.
     pub fn kernels(&self) -> Vec<&str> {
-        let mut names: Vec<&str> =
-            self.file.tenants.values().map(|t| t.value.kernel.value.as_str()).collect();
+        let mut names: Vec<&str> = self
+            .file
+            .tenants
+            .values()
+            .filter_map(|t| Some(t.value.what.kernel.as_ref()?.value.as_str()))
+            .collect();
         names.sort_unstable();
         names.dedup();
         names

@@ -87,8 +87,13 @@ fn evaluate(variable: &Variable, field: &str, cx: Cx<'_>) -> Checked<Vars> {
     variable.values.value.iter().enumerate().map(value).collect()
 }
 
-/// `text` with each `{variable}` replaced by its value.
-pub(crate) fn substitute(text: &At<String>, path: &str, vars: &Vars) -> Checked<String> {
+/// `text` with each `{variable}` replaced by its value, and each `{word}` by its text.
+pub(crate) fn substitute(
+    text: &At<String>,
+    path: &str,
+    vars: &Vars,
+    words: &[(String, String)],
+) -> Checked<String> {
     let mut out = String::new();
     let mut rest = text.value.as_str();
     while let Some(open) = rest.find('{') {
@@ -99,8 +104,10 @@ pub(crate) fn substitute(text: &At<String>, path: &str, vars: &Vars) -> Checked<
             return Err(Issue::new(ErrorKind::Syntax, text.span, path, message));
         };
         let name = &after[..close];
-        let Some((_, value)) = vars.iter().find(|v| v.0 == name) else {
-            let names: Vec<&str> = vars.iter().map(|v| v.0.as_str()).collect();
+        let value = vars.iter().find(|v| v.0 == name).map(|v| v.1.to_string());
+        let Some(value) = value.or_else(|| words.iter().find(|w| w.0 == name).map(|w| w.1.clone())) else {
+            let mut names: Vec<&str> = vars.iter().map(|v| v.0.as_str()).collect();
+            names.extend(words.iter().map(|w| w.0.as_str()));
             let message = format!("`{path}` names `{{{name}}}`, which is not a variable of this trial");
             return Err(Issue::new(ErrorKind::UnknownName, text.span, path, message).help(suggest(
                 name,
@@ -108,7 +115,7 @@ pub(crate) fn substitute(text: &At<String>, path: &str, vars: &Vars) -> Checked<
                 &names,
             )));
         };
-        out.push_str(&value.to_string());
+        out.push_str(&value);
         rest = &after[close + 1..];
     }
     out.push_str(rest);

@@ -3,23 +3,33 @@
 //!
 //! Every random step takes a seed and gives the same numbers on every machine.
 
+pub mod autocorrelation;
 pub mod bootstrap;
 pub mod colocation;
+pub mod describe;
 pub mod hypothesis;
 pub mod interval;
+pub mod kde;
+pub mod kolmogorov;
 pub mod normal;
 pub mod quantile;
+pub mod shift;
+pub mod special;
 pub mod verdict;
+pub mod welch;
 
+pub use autocorrelation::{Dependence, dependence};
 pub use bootstrap::{Bootstrap, bca_interval, percentile_interval};
 pub use colocation::{antt, jain_index, min_max_fairness, stp};
-pub use hypothesis::{
-    Test, hodges_lehmann_one_sample, hodges_lehmann_shift, holm, mann_whitney, sign_test,
-    wilcoxon_signed_rank,
-};
+pub use describe::{Bounded, Description, Grouped};
+pub use hypothesis::{Test, hodges_lehmann_one_sample, holm, mann_whitney, sign_test, wilcoxon_signed_rank};
 pub use interval::{Interval, Median, Method, median_interval, paired_ratio, precise_enough};
+pub use kde::{Bandwidth, Kde};
+pub use kolmogorov::kolmogorov_smirnov;
 pub use quantile::{Outlier, mark_outliers, median, quantile};
+pub use shift::{Shift, hodges_lehmann_interval, hodges_lehmann_shift};
 pub use verdict::{Better, Judge, Verdict};
+pub use welch::{Welch, welch};
 
 /// Why a statistic cannot be computed. Messages read after "failed to".
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -132,6 +132,35 @@ pub struct TenantRecord {
     pub request: u32,
     /// Kernel parameters after defaults.
     pub params: BTreeMap<String, f64>,
+    /// `kernel`, `torch` or `command`.
+    #[serde(default = "kernel_kind")]
+    pub kind: String,
+    /// Label that tables group by, for example `encoder`; empty: none.
+    #[serde(default)]
+    pub role: String,
+    /// Models and programs: what was asked for (model, dtype, batch, …; or argv). Kernel fields are then empty.
+    #[serde(default)]
+    pub workload: serde_json::Value,
+    /// Requests per phase (a request is an iteration, or `request` launches), and their shape.
+    #[serde(default)]
+    pub load: LoadRecord,
+}
+
+fn kernel_kind() -> String {
+    "kernel".into()
+}
+
+/// When a tenant's requests start.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LoadRecord {
+    /// Requests per phase.
+    pub iterations: u32,
+    /// Requests before each phase that do not count.
+    pub warmup: u32,
+    /// Closed loop: pause after each request, ns.
+    pub gap_ns: Nanos,
+    /// Open loop: process and rate as in the spec; `null`: closed loop.
+    pub arrivals: serde_json::Value,
 }
 
 /// See `cotenant_spec::plan::Reference`.
@@ -148,7 +177,9 @@ pub struct ReferenceRecord {
 /// See `cotenant_spec::plan::FigureSpec`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FigureRecord {
-    /// `bars` or `line`.
+    /// `bars`; `line`; `kde` (densities of iteration times, one curve per tenant and phase), `iterations` (time of
+    /// each iteration over the phase, with its parts), `matrix` (directed slowdown of every pair), `telemetry` (GPU
+    /// counters under the time line).
     pub kind: String,
     /// Metric drawn.
     pub metric: String,
@@ -158,6 +189,9 @@ pub struct FigureRecord {
     pub y_label: String,
     /// Logarithmic x axis.
     pub log_x: bool,
+    /// Trials it is drawn of, by id, with `*` for any part; empty: all.
+    #[serde(default)]
+    pub trials: Vec<String>,
 }
 
 /// See `cotenant_spec::plan::Stopping`.
@@ -176,6 +210,12 @@ pub struct StoppingRecord {
     /// Independent set-ups that the repeats are spread over.
     #[serde(default = "one")]
     pub setups: u32,
+    /// Repeats followed by phases with the kernel clock on.
+    #[serde(default)]
+    pub traced: u32,
+    /// A tenant of which nothing is heard for this long is hung.
+    #[serde(default)]
+    pub watchdog_ns: Nanos,
 }
 
 fn one() -> u32 {
@@ -207,7 +247,7 @@ pub struct RepeatRecord {
 /// One phase of a repeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PhaseRecord {
-    /// `solo`, `sequential` or `shared`.
+    /// `solo`, `sequential` or `shared`; `solo-traced` and `shared-traced` with the kernel clock on.
     pub phase: String,
     /// First start to last end over all tenants, ns.
     pub makespan_ns: Nanos,
@@ -216,6 +256,29 @@ pub struct PhaseRecord {
     /// Tenants that ran in it.
     pub tenants: Vec<PhaseTenant>,
     /// GPU state beside it.
+    pub state: Option<GpuState>,
+    /// The phase's first start on the host's monotonic clock, ns: the zero of its relative times, in the clock of
+    /// `telemetry.csv` (`monotonic_ns`). Models and programs; `None` where the two clocks are not the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_ns: Option<u64>,
+    /// Models and programs: latest less earliest start of a tenant's first request, ns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_spread_ns: Option<u64>,
+    /// Parts of a shared phase by who was active, in time order (models and programs).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PhasePart>,
+}
+
+/// A stretch of a phase in which the same number of tenants was active.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PhasePart {
+    /// `all`, `some` or `one`: tenants between their first start and last end.
+    pub active: String,
+    /// Start, ns since the phase's first start.
+    pub from_ns: Nanos,
+    /// End, ns since the phase's first start.
+    pub to_ns: Nanos,
+    /// GPU state in it.
     pub state: Option<GpuState>,
 }
 
@@ -234,12 +297,40 @@ pub struct PhaseTenant {
     pub launches: u32,
     /// See `launches`.
     pub counted: u32,
-    /// Start and end of each launch, ns since the phase's first start; at most 256 kept, evenly thinned.
+    /// Start and end of each launch, ns since the phase's first start; at most 256 kept, evenly thinned. Models and
+    /// programs: of each iteration on the host's clock (wall time), all kept.
     pub spans_ns: Vec<(u64, u64)>,
-    /// Latency of each request on the host clock, ns (request tenants only).
+    /// Latency of each request on the host clock, ns (request tenants, models and programs): from its start to its
+    /// end; under an open loop from its intended arrival.
     pub requests_ns: Vec<u64>,
     /// Mean SM clock while block 0 ran, MHz, from cycle and time stamps in the kernel.
     pub sm_clock_mhz: Option<f64>,
+    /// Models and programs: index of the first counted iteration in `spans_ns`; `counted` follow each other.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub counted_from: u32,
+    /// Models and programs: time between two CUDA events around each iteration, ns (0: not told).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub event_ns: Vec<u64>,
+    /// Traced phases: sum of the device time of the kernels of each iteration, ns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_ns: Vec<u64>,
+    /// Traced phases: time of each iteration in which at least one of its kernels ran, ns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub busy_ns: Vec<u64>,
+    /// Traced phases: kernels of each iteration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<u32>,
+    /// Models and programs: tokens over all iterations of the phase.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub tokens: u64,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+fn is_zero_u64(n: &u64) -> bool {
+    *n == 0
 }
 
 /// GPU state sampled during a phase.
@@ -278,6 +369,28 @@ pub struct OutcomeRecord {
     pub iterations: Vec<u64>,
     /// What each tenant was granted.
     pub grants: Vec<Grant>,
+    /// Models and programs: what each told of itself (parameters, weights, versions, memory), by tenant.
+    #[serde(default)]
+    pub facts: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
+    /// Requests per second that each open-loop tenant did alone in a closed loop, by tenant.
+    #[serde(default)]
+    pub capacity_per_s: BTreeMap<String, f64>,
+    /// Where the trial's time went.
+    #[serde(default)]
+    pub timing: Option<TimingRecord>,
+}
+
+/// Where a trial's time went, ns of wall time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct TimingRecord {
+    /// Waiting for tenants: processes, loading, set-up.
+    pub setup_ns: Nanos,
+    /// Waiting for tenants: warm-up and phases.
+    pub phases_ns: Nanos,
+    /// All else: the run's own.
+    pub own_ns: Nanos,
+    /// CPU time of the run's process (all its threads) during the phases.
+    pub phases_cpu_ns: Nanos,
 }
 
 /// What the sharing mode gave a tenant.
@@ -337,12 +450,129 @@ pub struct TrialSummary {
     pub left_out: u32,
     /// Median overlap of the shared phases.
     pub overlap: Option<f64>,
-    /// Metrics by name: `speedup` (sequential over shared makespan), `ratio` (its inverse), `slowdown`
-    /// (mean over tenants), `slowdown.T`, `solo_ms.T`, `shared_ms.T`, `p50_ms.T`, `p99_ms.T`,
-    /// `solo_p99_ms.T`, `sm_clock_mhz`, `bandwidth_gbs.T` where known.
+    /// Metrics by name, with the tenant after a dot where they are of one: `speedup` (sequential over shared
+    /// makespan), `slowdown`, `slowdown.T`, `solo_ms.T`, `p99_ms.T`, …; the whole list with definitions is in
+    /// `docs/statistics.md`.
     pub metrics: BTreeMap<String, Estimate>,
     /// Verdict on each `slowdown.T`: `faster`, `slower`, `same`, `ambiguous`.
     pub verdicts: BTreeMap<String, String>,
+    /// Models and programs: how long iterations took, by tenant, phase and clock.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distributions: Vec<Distribution>,
+    /// Models and programs: each tenant shared against solo, and tenants of the same workload against each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<PairTest>,
+    /// Models and programs: the shared phases by who was active (`all`, `some`, `one`), over all repeats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartSummary>,
+}
+
+/// How long the counted iterations of one tenant took in one kind of phase, by one clock, over all repeats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Distribution {
+    /// Tenant.
+    pub tenant: String,
+    /// `solo`, `shared`, `solo-traced` or `shared-traced`.
+    pub phase: String,
+    /// `wall` (start to end), `latency` (open loop: from the intended arrival), `event` (CUDA events), `kernel` (sum of
+    /// the kernels' device times) or `busy` (time in which at least one kernel ran).
+    pub clock: String,
+    /// Iterations.
+    pub n: u32,
+    /// Repeats that they come from.
+    pub repeats: u32,
+    /// Mean, ms. Intervals are bootstrapped over whole repeats; `n` is the number of iterations.
+    pub mean_ms: Estimate,
+    /// Standard deviation (n - 1), ms.
+    pub std_ms: Estimate,
+    /// Shortest, ms.
+    pub min_ms: f64,
+    /// Longest, ms.
+    pub max_ms: f64,
+    /// Median, ms.
+    pub p50_ms: Estimate,
+    /// 90th percentile, ms.
+    pub p90_ms: Estimate,
+    /// 95th percentile, ms.
+    pub p95_ms: Estimate,
+    /// 99th percentile, ms.
+    pub p99_ms: Estimate,
+    /// Autocorrelation of successive iterations, -1..1.
+    pub lag1: f64,
+    /// Number of independent iterations that would fix the mean as well.
+    pub effective_n: f64,
+}
+
+/// One comparison of two sets of iteration times: of `a` against `b`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PairTest {
+    /// `shared-solo`: tenant `a` shared against the same tenant alone. `tenants`: tenant `a` against tenant `b`, of the
+    /// same workload, both in the shared phase.
+    pub kind: String,
+    /// Tenant.
+    pub a: String,
+    /// Tenant; that of `a` for `shared-solo`.
+    pub b: String,
+    /// `wall`, `latency` or `event`.
+    pub clock: String,
+    /// Median over repeats of the median of `a` over the median of `b` in the same repeat.
+    pub ratio: Estimate,
+    /// Wilcoxon's signed-rank test of the medians of each repeat, `a` and `b` paired; adjusted by Holm over the run.
+    pub paired: TestResult,
+    /// One value per repeat, its median: independent observations, and what the verdict rests on.
+    pub by_repeat: LevelTests,
+    /// Every iteration. They depend on each other (see `lag1` of the distributions), so these p-values are too small.
+    pub by_iteration: LevelTests,
+    /// Verdict on `ratio`: `faster`, `slower`, `same` or `ambiguous`.
+    pub verdict: String,
+}
+
+/// Tests of two independent samples, and how far they lie apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LevelTests {
+    /// Observations of `a`.
+    pub n_a: u32,
+    /// Observations of `b`.
+    pub n_b: u32,
+    /// Hodges–Lehmann shift of `a` over `b`, ms, with the interval that inverts the Mann–Whitney test; `n` is the
+    /// sum of both sizes.
+    pub shift_ms: Estimate,
+    /// Confidence level of that interval: 0.95, or less where there are too few observations.
+    pub shift_level: f64,
+    /// The shift over the median of `b`.
+    pub shift_relative: f64,
+    /// P(a > b) + ½ P(a = b) for a random pair: 0.5 where neither tends to be longer.
+    pub superiority: f64,
+    /// Welch's t test; `None` with fewer than two observations on a side.
+    pub welch: Option<TestResult>,
+    /// Mann–Whitney U test; the statistic is U of `a`.
+    pub mann_whitney: TestResult,
+    /// Kolmogorov–Smirnov test; the statistic is D.
+    pub kolmogorov_smirnov: TestResult,
+}
+
+/// A two-sided test.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TestResult {
+    /// The statistic.
+    pub statistic: f64,
+    /// p-value.
+    pub p: f64,
+    /// p-value after Holm's correction over the same test of all comparisons of the run.
+    pub adjusted_p: f64,
+}
+
+/// The stretches of the shared phases in which the same number of tenants was active.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PartSummary {
+    /// `all`, `some` or `one`.
+    pub active: String,
+    /// Its share of the shared phases' time, 0..1.
+    pub share: f64,
+    /// Latency of the iterations that lie wholly in it, median, ms, by tenant.
+    pub p50_ms: BTreeMap<String, Estimate>,
+    /// GPU state in it by name (`sm_clock_mhz`, `dram_pct`, …): mean over its time in a repeat, median over repeats.
+    pub state: BTreeMap<String, Estimate>,
 }
 
 /// A median with its interval.

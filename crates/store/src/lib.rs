@@ -3,7 +3,9 @@
 pub mod folder;
 pub mod format;
 pub mod schema;
+pub mod telemetry;
 
 pub use folder::{
     Run, RunFolder, StoreError, check_writable, load, write_derived, write_summary, write_whole,
 };
+pub use telemetry::{Telemetry, load_telemetry};

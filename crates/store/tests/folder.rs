@@ -40,6 +40,8 @@ fn manifest(name: &str) -> Manifest {
             budget_ns: Nanos(1),
             warmup: 0,
             setups: 1,
+            traced: 0,
+            watchdog_ns: Nanos(0),
         },
         provenance: Provenance {
             version: "0".into(),
@@ -77,6 +79,9 @@ fn outcome(trial: &str) -> OutcomeRecord {
         stopped_by: None,
         iterations: vec![3],
         grants: Vec::new(),
+        facts: std::collections::BTreeMap::new(),
+        capacity_per_s: std::collections::BTreeMap::new(),
+        timing: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod experiments;
 mod generate;
 mod kernel_once;
 mod kernels;
+mod models;
 mod probe;
 mod report;
 mod run;
@@ -25,6 +26,8 @@ pub fn dispatch(verb: Verb) -> Result<Code, Failure> {
         Verb::Compare(a) => compare::compare(a),
         Verb::Experiments(a) => experiments::experiments(a.json),
         Verb::Kernels(a) => kernels::kernels(a.json),
+        Verb::Models(a) => models::models(a.json),
+        Verb::Helper => models::helper(),
         Verb::Cards(a) => cards::cards(a.json),
         Verb::Completions { shell } => generate::completions(shell),
         Verb::Man { folder } => generate::man(&folder),

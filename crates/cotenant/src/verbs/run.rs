@@ -9,7 +9,7 @@ use cotenant_lab::provenance::rfc3339;
 use cotenant_lab::run::{Observer, RunError, Tally, manifest, run as run_trials};
 use cotenant_report::render_table;
 use cotenant_spec::plan::{Plan, TrialPlan};
-use cotenant_spec::{Spec, builtin};
+use cotenant_spec::{Spec, builtin, matches};
 use cotenant_store::RunFolder;
 use cotenant_store::format::{OutcomeRecord, RepeatRecord};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -166,16 +166,6 @@ fn select_trials(plan: &mut Plan, only: &[String]) -> Result<(), Failure> {
     }
     plan.trials.retain(|t| only.iter().any(|o| matches(o, &t.id)));
     Ok(())
-}
-
-/// Whether `id` matches a pattern in which `*` stands for any part.
-fn matches(pattern: &str, id: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == id,
-        Some((head, rest)) => id.strip_prefix(head).is_some_and(|tail| {
-            (0..=tail.len()).filter(|&i| tail.is_char_boundary(i)).any(|i| matches(rest, &tail[i..]))
-        }),
-    }
 }
 
 /// Progress on the terminal.

@@ -1,20 +1,22 @@
 //! The backend over real workers.
 
 use super::process::Worker;
-use super::protocol::{Command, LaunchCosts, Meeting, Reply, TenantDone, TenantSetup};
-use crate::backend::{Backend, Phase, PhaseRun, Session, TenantRun, TracedRun, TrialError};
+use super::protocol::{Command, LaunchCosts, Meeting, Reply, TenantSetup};
+use super::session::CudaSession;
+use crate::backend::{Backend, Session, TracedRun, TrialError};
+use crate::program::{Part, Troupe};
 use crate::sharing::{self, Layout, ProcessPlan};
 use crate::telemetry::Telemetry;
 use cotenant_gpu::driver::{self, DeviceInfo};
 use cotenant_gpu::mps::Daemon;
 use cotenant_gpu::nvml::Monitor;
-use cotenant_spec::plan::{DeviceSizes, Protocol, Sharing, TrialPlan};
+use cotenant_spec::plan::{DeviceSizes, KernelPlan, Sharing, TenantPlan, TrialPlan};
 use cotenant_store::format::{DeviceRecord, Grant};
 use cotenant_units::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::Duration;
 
 /// Set for workers that must not find an MPS daemon: a pipe folder where none can be.
 const PIPE_ENV: &str = "CUDA_MPS_PIPE_DIRECTORY";
@@ -37,13 +39,28 @@ pub struct CudaBackend {
     record: DeviceRecord,
     sizes: DeviceSizes,
     shared_per_sm: Bytes,
-    meeting: Meeting,
+    uuid: String,
+    pub(super) meeting: Meeting,
     daemon: Option<Daemon>,
-    workers: Vec<Worker>,
-    telemetry: Option<Telemetry>,
+    pub(super) workers: Vec<Worker>,
+    pub(super) troupe: Troupe,
+    pub(super) telemetry: Option<Telemetry>,
     scratch: PathBuf,
-    interrupted: Arc<AtomicBool>,
+    watchdog: Duration,
+    pub(super) interrupted: Arc<AtomicBool>,
 }
+
+/// Where a tenant of a process of the layout lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// Index of the worker and place in it.
+    Worker(usize, usize),
+    /// Handle of a program.
+    Program(u64),
+}
+
+/// Share of the device's memory beyond which processes of earlier trials are not kept: the next trial needs room.
+const KEEP_BELOW: f64 = 0.6;
 
 impl CudaBackend {
     /// Opens GPU `options.index`. No context is made in this process; workers make their own.
@@ -85,11 +102,14 @@ impl CudaBackend {
             shared_per_sm: info.shared_per_sm,
             options,
             record,
+            uuid: info.uuid,
             meeting,
             daemon: None,
             workers: Vec::new(),
+            troupe: Troupe::new(std::env::temp_dir(), interrupted.clone()),
             telemetry,
             scratch: std::env::temp_dir(),
+            watchdog: crate::backend::WATCHDOG,
             interrupted,
         })
     }
@@ -105,7 +125,7 @@ impl CudaBackend {
             return Ok(vec![(PIPE_ENV.into(), dir.to_string_lossy().into_owned())]);
         }
         if self.daemon.is_none() {
-            self.workers.clear(); // contexts outside MPS would be time-sliced against the server's
+            self.end_all(); // contexts outside MPS would be time-sliced against the server's
             let d = Daemon::start(&self.scratch).map_err(|e| TrialError::Unavailable(e.to_string()))?;
             self.daemon = Some(d);
         }
@@ -139,18 +159,77 @@ impl CudaBackend {
         }
     }
 
-    fn start_workers(&mut self, layout: &Layout) -> Result<(), TrialError> {
-        if !layout.processes.iter().any(|p| p.mps) && self.daemon.is_some() {
-            self.workers.clear();
-            self.daemon = None;
-        }
-        let envs = layout.processes.iter().map(|p| self.env_for(p)).collect::<Result<Vec<_>, _>>()?;
+    /// Ends every process of tenants.
+    fn end_all(&mut self) {
+        self.workers.clear();
+        self.troupe.clear();
+    }
+
+    /// After a failure nothing is kept: a process may be dead or its context spoilt, and a fault of one MPS client ends
+    /// the server for all. The next trial starts afresh.
+    pub(super) fn start_over(&mut self) {
+        self.end_all();
+        self.daemon = None;
+    }
+
+    fn start_workers(&mut self, envs: &[Vec<(String, String)>]) -> Result<(), TrialError> {
         let mut spare = std::mem::take(&mut self.workers);
-        for env in &envs {
+        for env in envs {
             let w = self.worker_for(env, &mut spare)?;
             self.workers.push(w);
         }
         Ok(()) // `spare` ends the workers that this trial has no use for
+    }
+
+    /// Processes for a layout: where each tenant of each process lives.
+    fn start(
+        &mut self,
+        trial: &TrialPlan,
+        layout: &Layout,
+        watchdog: Duration,
+    ) -> Result<Vec<Vec<Seat>>, TrialError> {
+        if !layout.processes.iter().any(|p| p.mps) && self.daemon.is_some() {
+            self.end_all();
+            self.daemon = None;
+        }
+        let is_program = |p: &ProcessPlan| p.tenants.first().is_some_and(|&t| trial.tenants[t].is_program());
+        let (mut kernel_envs, mut parts) = (Vec::new(), Vec::new());
+        for p in &layout.processes {
+            let mut env = self.env_for(p)?;
+            if is_program(p) {
+                if p.mig.is_none() {
+                    env.push(("CUDA_VISIBLE_DEVICES".into(), self.uuid.clone()));
+                }
+                let tenant = p.tenants[0];
+                parts.push(Part { tenant, plan: &trial.tenants[tenant], env });
+            } else {
+                kernel_envs.push(env);
+            }
+        }
+        self.start_workers(&kernel_envs)?;
+        let handles = self.troupe.cast(&parts)?;
+        if self.troupe.spare() > 0 && self.memory_in_use().is_none_or(|share| share > KEEP_BELOW) {
+            self.troupe.clear_spare();
+        }
+        self.troupe.set_up(&parts, &handles, watchdog)?;
+        let (mut worker, mut handles) = (0, handles.into_iter());
+        Ok(layout
+            .processes
+            .iter()
+            .map(|p| {
+                if is_program(p) {
+                    return handles.next().map(Seat::Program).into_iter().collect();
+                }
+                worker += 1;
+                (0..p.tenants.len()).map(|k| Seat::Worker(worker - 1, k)).collect()
+            })
+            .collect())
+    }
+
+    /// Share of the device's memory that is in use, 0..1.
+    fn memory_in_use(&self) -> Option<f64> {
+        let used: u64 = None?;
+        Some(used as f64 / self.sizes.dram.0.max(1) as f64)
     }
 
     fn open_session(&mut self, trial: &TrialPlan, setup: u32) -> Result<CudaSession<'_>, TrialError> {
@@ -159,43 +238,59 @@ impl CudaBackend {
         }
         check_mig(&trial.sharing)?;
         let layout = sharing::mode(&trial.sharing).layout(trial);
-        let opened = self.start_workers(&layout).and_then(|()| self.set_up(trial, &layout, setup));
+        let watchdog = self.watchdog;
+        let opened = self.start(trial, &layout, watchdog).and_then(|seats| {
+            let grants = self.set_up(trial, &layout, &seats, setup)?;
+            Ok((seats, grants))
+        });
         match opened {
-            Ok(grants) => {
-                Ok(CudaSession { backend: self, layout, grants, steady: trial.protocol == Protocol::Steady })
-            }
+            Ok((seats, grants)) => Ok(CudaSession::new(self, trial, layout, seats, grants, watchdog)),
             Err(e) => {
-                self.workers.clear(); // whatever state they are in, the next trial starts afresh
+                self.start_over();
                 Err(e)
             }
         }
     }
 
-    fn set_up(&mut self, trial: &TrialPlan, layout: &Layout, setup: u32) -> Result<Vec<Grant>, TrialError> {
-        for (w, p) in self.workers.iter_mut().zip(&layout.processes) {
-            let tenants = p.tenants.iter().enumerate().map(|(k, &t)| {
-                let plan = &trial.tenants[t];
-                TenantSetup {
-                    kernel: plan.kernel.kernel.to_owned(),
-                    blocks: plan.kernel.shape.blocks,
-                    threads: plan.kernel.shape.threads,
-                    params: plan.kernel.params.clone(),
-                    launches: plan.launches,
-                    gap_ns: plan.gap.0,
-                    request: plan.request,
-                    priority: p.priority.get(k).copied().unwrap_or(0),
-                    carveout_percent: carveout_percent(plan.carveout, self.shared_per_sm),
-                    trace: self.options.trace,
-                }
-            });
+    fn set_up(
+        &mut self,
+        trial: &TrialPlan,
+        layout: &Layout,
+        seats: &[Vec<Seat>],
+        setup: u32,
+    ) -> Result<Vec<Grant>, TrialError> {
+        let of_worker = |seats: &[Seat]| match seats.first() {
+            Some(Seat::Worker(w, _)) => Some(*w),
+            _ => None,
+        };
+        for (p, seats) in layout.processes.iter().zip(seats) {
+            let Some(w) = of_worker(seats) else { continue };
+            let tenants = p
+                .tenants
+                .iter()
+                .enumerate()
+                .filter_map(|(k, &t)| Some((k, &trial.tenants[t], trial.tenants[t].kernel()?)))
+                .map(|(k, plan, kernel)| {
+                    let priority = p.priority.get(k).copied().unwrap_or(0);
+                    self.tenant_setup(plan, kernel, priority)
+                })
+                .collect();
             let device = if p.mig.is_some() { 0 } else { self.options.index };
             let green_sms = p.green_sms.clone();
-            w.send(&Command::Setup { device, tenants: tenants.collect(), green_sms, setup })?;
+            self.workers[w].send(&Command::Setup { device, tenants, green_sms, setup })?;
         }
         let mut grants: Vec<Option<Grant>> = vec![None; trial.tenants.len()];
-        for (w, p) in self.workers.iter_mut().zip(&layout.processes) {
-            let Reply::Ready { sms, priorities } = w.answer(&self.interrupted)? else {
-                return Err(TrialError::Failed("a worker answered set-up out of turn".into()));
+        for (p, seats) in layout.processes.iter().zip(seats) {
+            let (sms, priorities) = match (of_worker(seats), seats.first()) {
+                (Some(w), _) => match self.workers[w].answer(&self.interrupted)? {
+                    Reply::Ready { sms, priorities } => (sms, priorities),
+                    _ => return Err(TrialError::Failed("a worker answered set-up out of turn".into())),
+                },
+                (None, Some(Seat::Program(handle))) => {
+                    let told = self.troupe.facts(*handle).into_iter().find(|f| f.0 == "sms");
+                    (told.and_then(|f| f.1.as_u64()).map(|n| n as u32).into_iter().collect(), Vec::new())
+                }
+                _ => (Vec::new(), Vec::new()),
             };
             if p.baseline {
                 continue;
@@ -211,6 +306,21 @@ impl CudaBackend {
             }
         }
         Ok(grants.into_iter().flatten().collect())
+    }
+
+    fn tenant_setup(&self, plan: &TenantPlan, k: &KernelPlan, priority: i32) -> TenantSetup {
+        TenantSetup {
+            kernel: k.kernel.kernel.to_owned(),
+            blocks: k.kernel.shape.blocks,
+            threads: k.kernel.shape.threads,
+            params: k.kernel.params.clone(),
+            launches: k.launches,
+            gap_ns: plan.load.gap.0,
+            request: k.request,
+            priority,
+            carveout_percent: carveout_percent(k.carveout, self.shared_per_sm),
+            trace: self.options.trace,
+        }
     }
 }
 
@@ -278,9 +388,7 @@ impl Backend for CudaBackend {
             for (i, n) in iterations.iter().enumerate() {
                 s.set_iterations(i, *n)?;
             }
-            let who: Vec<usize> = (0..trial.tenants.len()).collect();
-            let mut done = s.run_together(&who, false)?;
-            done.sort_by_key(|d| d.tenant);
+            let done = s.run_traced_blocks()?;
             Ok(done.into_iter().map(|d| d.trace).collect())
         })();
         self.options.trace = false;
@@ -288,7 +396,8 @@ impl Backend for CudaBackend {
     }
 
     fn launch_costs(&mut self) -> Result<LaunchCosts, TrialError> {
-        self.start_workers(&Layout { processes: vec![ProcessPlan::default()], ..Layout::default() })?;
+        let env = self.env_for(&ProcessPlan::default())?;
+        self.start_workers(&[env])?;
         let Some(w) = self.workers.first_mut() else {
             return Err(TrialError::Failed("no worker could be started".into()));
         };
@@ -298,143 +407,15 @@ impl Backend for CudaBackend {
         }
     }
 
+    fn set_watchdog(&mut self, limit: Duration) {
+        self.watchdog = limit;
+    }
+
+    fn set_logs(&mut self, folder: &std::path::Path) {
+        self.troupe.set_logs(folder);
+    }
+
     fn drain_telemetry(&mut self) -> Vec<String> {
         self.telemetry.as_mut().map(Telemetry::drain).unwrap_or_default()
-    }
-}
-
-struct CudaSession<'s> {
-    backend: &'s mut CudaBackend,
-    layout: Layout,
-    grants: Vec<Grant>,
-    steady: bool,
-}
-
-impl CudaSession<'_> {
-    /// The process, and the place in it, where a tenant does its solo phase (`solo`) or its shared one.
-    fn place(&self, tenant: usize, solo: bool) -> Option<(usize, usize)> {
-        let find = |baseline: bool| {
-            self.layout
-                .processes
-                .iter()
-                .enumerate()
-                .filter(|(_, p)| p.baseline == baseline)
-                .find_map(|(w, p)| p.tenants.iter().position(|&t| t == tenant).map(|k| (w, k)))
-        };
-        if solo { find(true).or_else(|| find(false)) } else { find(false) }
-    }
-
-    fn run_together(&mut self, who: &[usize], solo: bool) -> Result<Vec<TenantDone>, TrialError> {
-        let places: Vec<_> = who.iter().filter_map(|&t| Some((t, self.place(t, solo)?))).collect();
-        let participants = places.len() as u32;
-        let b = &mut *self.backend;
-        b.meeting.reset();
-        let mut asked = Vec::new();
-        for w in 0..b.workers.len() {
-            let local: Vec<usize> =
-                places.iter().filter(|(_, (pw, _))| *pw == w).map(|(_, (_, k))| *k).collect();
-            if !local.is_empty() {
-                let steady = self.steady && !solo;
-                b.workers[w].send(&Command::Run { who: local, participants, sequential: false, steady })?;
-                asked.push(w);
-            }
-        }
-        let mut out = Vec::new();
-        let mut failure = None;
-        for w in asked {
-            match b.workers[w].answer(&b.interrupted) {
-                Ok(Reply::Done(done)) => {
-                    let to_trial = |d: TenantDone| {
-                        let tenant = places.iter().find(|(_, p)| *p == (w, d.tenant)).map(|(t, _)| *t)?;
-                        Some(TenantDone { tenant, ..d })
-                    };
-                    out.extend(done.into_iter().filter_map(to_trial));
-                }
-                Ok(_) => {
-                    failure = failure.or(Some(TrialError::Failed("a worker answered out of turn".into())))
-                }
-                Err(e) => {
-                    // One tenant is gone: nobody else may wait for it.
-                    b.meeting.abort();
-                    failure = failure.or(Some(e));
-                }
-            }
-        }
-        match failure {
-            None => Ok(out),
-            Some(e) => {
-                b.workers.clear();
-                Err(e)
-            }
-        }
-    }
-
-    /// Asks one worker. After a failure none is kept: it may be dead or its context spoilt, and the next trial must
-    /// not get it.
-    fn ask(&mut self, worker: usize, command: &Command) -> Result<Reply, TrialError> {
-        let b = &mut *self.backend;
-        let answer = match b.workers.get_mut(worker) {
-            Some(w) => w.ask(command, &b.interrupted),
-            None => Err(TrialError::Failed("the trial's processes ended after an earlier failure".into())),
-        };
-        if answer.is_err() {
-            b.workers.clear();
-        }
-        answer
-    }
-
-    fn run_sequential(&mut self) -> Result<Vec<TenantDone>, TrialError> {
-        let n = self.grants.len();
-        let shared: Vec<_> = (0..n).filter_map(|t| self.place(t, false)).collect();
-        let one = shared.iter().all(|(w, _)| Some(*w) == shared.first().map(|s| s.0));
-        if !one || shared.is_empty() {
-            let mut out = Vec::new();
-            for t in 0..n {
-                out.extend(self.run_together(&[t], false)?);
-            }
-            return Ok(out);
-        }
-        let who = shared.iter().map(|s| s.1).collect();
-        let command = Command::Run { who, participants: 1, sequential: true, steady: false };
-        match self.ask(shared[0].0, &command)? {
-            Reply::Done(done) => Ok(done),
-            _ => Err(TrialError::Failed("a worker answered out of turn".into())),
-        }
-    }
-}
-
-impl Session for CudaSession<'_> {
-    fn grants(&self) -> Vec<Grant> {
-        self.grants.clone()
-    }
-
-    fn set_iterations(&mut self, tenant: usize, iterations: u64) -> Result<(), TrialError> {
-        for solo in [true, false] {
-            if let Some((w, k)) = self.place(tenant, solo) {
-                self.ask(w, &Command::Iterations { tenant: k, n: iterations })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn run(&mut self, phase: Phase) -> Result<PhaseRun, TrialError> {
-        let begun = Instant::now();
-        let done = match phase {
-            Phase::Solo(t) => self.run_together(&[t], true)?,
-            Phase::Shared => self.run_together(&(0..self.grants.len()).collect::<Vec<_>>(), false)?,
-            Phase::Sequential => self.run_sequential()?,
-        };
-        let state = self.backend.telemetry.as_ref().and_then(|t| t.between(begun, Instant::now()));
-        let mut tenants: Vec<TenantRun> = done
-            .into_iter()
-            .map(|d| TenantRun {
-                tenant: d.tenant,
-                spans: d.spans,
-                requests: d.requests,
-                clocks_mhz: d.clocks_mhz,
-            })
-            .collect();
-        tenants.sort_by_key(|t| t.tenant);
-        Ok(PhaseRun { tenants, state })
     }
 }

@@ -4,6 +4,7 @@ mod backend;
 mod once;
 mod process;
 pub mod protocol;
+mod session;
 mod tenant;
 mod worker;
 

@@ -3,8 +3,7 @@
 use super::protocol::{Command, Meeting, Reply};
 use crate::backend::TrialError;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdin, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -128,21 +127,17 @@ impl Worker {
         self.answer(interrupted)
     }
 
+    /// Whether its process is gone.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     fn death(&mut self) -> TrialError {
-        let status = self.child.wait().map_or_else(|e| e.to_string(), describe);
+        let status = self.child.wait().map_or_else(|e| e.to_string(), crate::program::describe);
         let err = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         let words = err.trim();
         let tail = words.lines().last().map(|l| format!("; it said: {l}")).unwrap_or_default();
         TrialError::Failed(format!("a tenant's process died ({status}){tail}"))
-    }
-}
-
-fn describe(s: ExitStatus) -> String {
-    match (s.signal(), s.code()) {
-        (Some(9), _) => "killed by signal 9, SIGKILL: by hand, or by the kernel for lack of memory".into(),
-        (Some(n), _) => format!("killed by signal {n}"),
-        (None, Some(c)) => format!("exit code {c}"),
-        (None, None) => "unknown status".into(),
     }
 }
 

@@ -64,6 +64,15 @@ pub enum Command {
         sequential: bool,
         /// Loop until all participants have their launches.
         steady: bool,
+        /// Say how far `%globaltimer` is from `CLOCK_MONOTONIC`.
+        anchor: bool,
+    },
+    /// When the requests of a tenant arrive in the next phases, ns from the start; empty: a closed loop.
+    Schedule {
+        /// Tenant, as this worker counts.
+        tenant: usize,
+        /// Offsets, ascending.
+        offsets: Vec<u64>,
     },
     /// Time the ways to launch an empty kernel.
     LaunchCosts {
@@ -102,7 +111,12 @@ pub enum Reply {
     /// Answer to `Iterations` and `Exit`.
     Ok,
     /// Answer to `Run`, one per tenant of `who`.
-    Done(Vec<TenantDone>),
+    Done {
+        /// The tenants.
+        tenants: Vec<TenantDone>,
+        /// `CLOCK_MONOTONIC` less `%globaltimer`, ns, if asked for.
+        anchor_ns: Option<i64>,
+    },
     /// Answer to `LaunchCosts`.
     Costs(LaunchCosts),
     /// It did not work.
@@ -237,6 +251,11 @@ impl Meeting {
             std::hint::spin_loop();
         }
         !self.aborted()
+    }
+
+    /// Comes to the barrier without waiting: for the run, which stands for tenants that cannot map the page.
+    pub fn arrive(&self) {
+        self.page().arrived.fetch_add(1, Ordering::AcqRel);
     }
 
     /// This tenant has done its launches.

@@ -36,6 +36,18 @@ impl Images {
     }
 }
 
+/// Sleeps until shortly before the moment, then spins.
+fn wait_until(moment: Instant) {
+    const SPIN: Duration = Duration::from_micros(150);
+    let left = moment.saturating_duration_since(Instant::now());
+    if left > SPIN {
+        std::thread::sleep(left - SPIN);
+    }
+    while Instant::now() < moment {
+        std::hint::spin_loop();
+    }
+}
+
 /// Where a tenant runs.
 #[derive(Debug, Clone)]
 pub enum Home {
@@ -89,7 +101,12 @@ pub struct Tenant {
     trace: Option<DeviceBuffer>,
     iterations: u64,
     used_stamps: usize,
+    schedule: Vec<u64>,
+    index: u32,
 }
+
+/// Tries to read both clocks at one moment; the quickest counts.
+const ANCHOR_TRIES: usize = 9;
 
 impl Tenant {
     /// Allocates and loads everything a tenant needs on device `index`.
@@ -159,6 +176,8 @@ impl Tenant {
             resolved,
             iterations: 1,
             used_stamps: MAX_LAUNCHES,
+            schedule: Vec::new(),
+            index,
         };
         tenant.initialise(images, index)?;
         Ok(tenant)
@@ -186,6 +205,42 @@ impl Tenant {
     /// Turns of the loop per launch.
     pub fn set_iterations(&mut self, n: u64) {
         self.iterations = n.max(1);
+    }
+
+    /// When requests arrive, ns from the start of a phase; empty: each follows the one before.
+    pub fn set_schedule(&mut self, offsets: Vec<u64>) {
+        self.schedule = offsets;
+    }
+
+    /// `CLOCK_MONOTONIC` less `%globaltimer`, ns: a stamp is taken on the device between two readings of the host's
+    /// clock, which it cannot be further from than half the time between them (a few microseconds).
+    pub fn anchor(&mut self, images: &mut Images) -> Result<i64> {
+        self.home.make_current()?;
+        let none = std::collections::BTreeMap::new();
+        let stamp = cotenant_kernels::resolve("stamp", 1, 1, &none)
+            .map_err(|e| Error::Tenant { kernel: "stamp".into(), reason: e.to_string() })?;
+        let kernel = images.get(stamp.module)?.kernel(&stamp.entry, stamp.dynamic_shared, self.index)?;
+        let mut best: Option<(u64, i64)> = None;
+        for _ in 0..ANCHOR_TRIES {
+            self.stream.fill(&self.stamps, 0, (STAMP_WORDS * 8) as u64, 0xff)?;
+            self.stream.synchronize()?;
+            let before = crate::program::monotonic_ns();
+            let args = Args { stamp: self.stamps.address(), p0: 0, ..Args::default() };
+            kernel.launch(&self.stream, 1, 1, args)?;
+            self.stream.synchronize()?;
+            let after = crate::program::monotonic_ns();
+            let mut words = [u64::MAX; STAMP_WORDS];
+            self.stamps.read_words(0, &mut words)?;
+            let middle = before + (after - before) / 2;
+            if words[0] != u64::MAX && best.is_none_or(|(width, _)| after - before < width) {
+                best = Some((after - before, middle as i64 - words[0] as i64));
+            }
+        }
+        self.used_stamps = self.used_stamps.max(1);
+        best.map(|b| b.1).ok_or_else(|| Error::Tenant {
+            kernel: "stamp".into(),
+            reason: "the device's clock could not be read".into(),
+        })
     }
 
     fn args(&self, stamp: u64, iterations: u64) -> Args {
@@ -277,7 +332,7 @@ impl Tenant {
                 reason: "the other tenants did not come to the barrier".into(),
             });
         }
-        let by_request = self.setup.request > 1 || self.setup.gap_ns > 0;
+        let by_request = self.setup.request > 1 || self.setup.gap_ns > 0 || !self.schedule.is_empty();
         let requests =
             if by_request { self.run_requests(meeting, participants, steady)? } else { Vec::new() };
         if !by_request {
@@ -329,19 +384,37 @@ impl Tenant {
     /// after the last.
     fn run_requests(&mut self, meeting: &Meeting, participants: u32, steady: bool) -> Result<Vec<u64>> {
         let per = self.setup.request.max(1) as usize;
-        let wanted = (self.setup.launches as usize).div_ceil(per);
+        let open = !self.schedule.is_empty();
+        let wanted = if open { self.schedule.len() } else { (self.setup.launches as usize).div_ceil(per) };
         let mut out = Vec::with_capacity(wanted);
         let (mut slot, mut told) = (0usize, false);
+        let started = Instant::now();
         loop {
             if out.len() >= wanted && !told {
                 meeting.finish();
                 told = true;
             }
             let enough = if steady { told && meeting.all_finished(participants) } else { told };
+            if open && told && !enough {
+                // Every arrival was served; an open loop has nothing else to do while the others go on.
+                std::thread::sleep(Duration::from_micros(200));
+                if meeting.aborted() {
+                    break;
+                }
+                continue;
+            }
             if enough || slot + per > MAX_LAUNCHES || meeting.aborted() {
                 break;
             }
-            let begun = Instant::now();
+            // Latency counts from the intended arrival: waiting behind an earlier request is part of it.
+            let begun = match self.schedule.get(out.len()) {
+                Some(&offset) => {
+                    let arrival = started + Duration::from_nanos(offset);
+                    wait_until(arrival);
+                    arrival
+                }
+                None => Instant::now(),
+            };
             for _ in 0..per {
                 self.launch(slot)?;
                 slot += 1;

@@ -110,15 +110,26 @@ impl Worker {
                 }
                 Ok(Reply::Ok)
             }
-            Command::Run { who, participants, sequential, steady } => {
+            Command::Schedule { tenant, offsets } => {
+                if let Some(t) = self.tenants.get_mut(tenant) {
+                    t.set_schedule(offsets);
+                }
+                Ok(Reply::Ok)
+            }
+            Command::Run { who, participants, sequential, steady, anchor } => {
                 if who.iter().any(|&i| i >= self.tenants.len()) {
                     return Err(Error::Tenant { kernel: "worker".into(), reason: "no such tenant".into() });
                 }
-                Ok(Reply::Done(if sequential {
+                let anchor_ns = match who.first().filter(|_| anchor) {
+                    Some(&i) => Some(self.tenants[i].anchor(&mut self.images)?),
+                    None => None,
+                };
+                let tenants = if sequential {
                     self.sequential(&who)?
                 } else {
                     self.together(&who, participants, steady)?
-                }))
+                };
+                Ok(Reply::Done { tenants, anchor_ns })
             }
             Command::LaunchCosts { device } => Ok(Reply::Costs(super::once::launch_costs(device)?)),
             Command::Exit => Ok(Reply::Ok),

@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, Phase, PhaseRun, Session, TrialError};
 use crate::overlap::launch_time;
-use cotenant_spec::plan::{Baseline, Protocol, Sharing, TenantPlan, TrialPlan, Work};
+use cotenant_spec::plan::{Baseline, KernelPlan, Protocol, Sharing, TenantPlan, TrialPlan, Work, Workload};
 use cotenant_units::Nanos;
 use std::collections::BTreeMap;
 
@@ -42,9 +42,12 @@ impl Load {
         let params: BTreeMap<String, f64> = self.params.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
         let kernel = cotenant_kernels::resolve(self.kernel, self.blocks, self.threads, &params)
             .map_err(|e| TrialError::Failed(e.to_string()))?;
-        let carveout = TenantPlan::default_carveout(&kernel);
+        let carveout = KernelPlan::default_carveout(&kernel);
         let (work, launches) = (self.work, self.launches);
-        Ok(TenantPlan { name, kernel, work, launches, gap: Nanos(0), request: 1, carveout })
+        let workload = Workload::Kernel(KernelPlan { kernel, work, launches, request: 1, carveout });
+        let load =
+            cotenant_spec::plan::Load { iterations: launches, warmup: 0, gap: Nanos(0), arrivals: None };
+        Ok(TenantPlan { name, role: String::new(), workload, load })
     }
 }
 

@@ -47,6 +47,8 @@ pub fn manifest(name: &str, simulated: bool) -> Manifest {
             budget_ns: Nanos(8_000_000_000),
             warmup: 2,
             setups: 1,
+            traced: 0,
+            watchdog_ns: Nanos(0),
         },
         provenance: Provenance {
             version: "0.1.0".into(),
@@ -71,6 +73,10 @@ pub fn tenant(name: &str, kernel: &str) -> TenantRecord {
         launches: 8,
         request: 1,
         params: BTreeMap::from([("bytes".into(), 4294967296.0)]),
+        kind: "kernel".into(),
+        role: String::new(),
+        workload: serde_json::Value::Null,
+        load: LoadRecord::default(),
     }
 }
 
@@ -118,12 +124,27 @@ fn ran(name: &str, ms: f64, offset: u64, launches: u32) -> PhaseTenant {
         spans_ns: spans,
         requests_ns: Vec::new(),
         sm_clock_mhz: None,
+        counted_from: 0,
+        event_ns: Vec::new(),
+        kernel_ns: Vec::new(),
+        busy_ns: Vec::new(),
+        kernels: Vec::new(),
+        tokens: 0,
     }
 }
 
 fn phase(kind: &str, overlap: Option<f64>, tenants: Vec<PhaseTenant>, i: u64) -> PhaseRecord {
     let end = tenants.iter().map(|t| t.end_ns.0).max().unwrap_or(0);
-    PhaseRecord { phase: kind.into(), makespan_ns: Nanos(end), overlap, tenants, state: Some(state(i)) }
+    PhaseRecord {
+        phase: kind.into(),
+        makespan_ns: Nanos(end),
+        overlap,
+        tenants,
+        state: Some(state(i)),
+        begun_ns: None,
+        start_spread_ns: None,
+        parts: Vec::new(),
+    }
 }
 
 /// One repeat of two tenants with these solo times (ms) and slowdowns.
@@ -170,6 +191,9 @@ pub fn done(id: &str) -> OutcomeRecord {
             percentage: None,
             priority: Some(0),
         }],
+        facts: BTreeMap::new(),
+        capacity_per_s: BTreeMap::new(),
+        timing: None,
     }
 }
 
@@ -182,6 +206,7 @@ pub fn issue_slots(simulated: bool) -> RunData {
         x_label: "independent multiply instructions per scheduler".into(),
         y_label: "speedup, sequential / colocated".into(),
         log_x: false,
+        trials: Vec::new(),
     }];
     let (mut repeats, mut outcomes) = (Vec::new(), Vec::new());
     let cells = [
@@ -227,6 +252,7 @@ pub fn l2_sweep() -> RunData {
         x_label: "size of one array, MiB".into(),
         y_label: "slowdown, colocated / alone".into(),
         log_x: true,
+        trials: Vec::new(),
     }];
     let peer = [1.65, 1.10, 1.23, 1.45, 1.66, 2.09, 2.13, 1.63, 1.22, 1.23, 1.22, 1.22, 1.24];
     let sizes = [4.0, 8.0, 12.0, 16.0, 18.0, 20.0, 22.5, 25.0, 28.0, 32.0, 40.0, 48.0, 64.0];
@@ -263,6 +289,7 @@ pub fn modes() -> RunData {
         x_label: "sharing mode".into(),
         y_label: y.into(),
         log_x: false,
+        trials: Vec::new(),
     };
     m.figures = vec![
         figure("slowdown.*", "slowdown against alone on the whole GPU"),
@@ -376,6 +403,7 @@ pub fn empty() -> RunData {
         x_label: "x".into(),
         y_label: "y".into(),
         log_x: true,
+        trials: Vec::new(),
     }];
     RunData::new(m, Vec::new(), Vec::new(), Vec::new())
 }

@@ -1,6 +1,6 @@
 //! The experiments that come with the binary.
 
-use crate::common::{cards, h100};
+use crate::common::{cards, h100, kernel};
 use cotenant_kernels::Module;
 use cotenant_spec::plan::{Plan, Sharing, Work};
 use cotenant_spec::{Spec, builtin, find, schema};
@@ -89,9 +89,12 @@ fn the_l2_sweep_has_the_sizes_of_the_reference() {
     assert_eq!(p.trials.len(), sizes.len());
     for (t, mb) in p.trials.iter().zip(sizes) {
         // Sizes are decimal megabytes, rounded to whole portions of 64 KiB.
-        assert!((t.tenants[0].kernel.bytes.0 as f64 - mb * 1e6).abs() <= 32768.0, "{mb}");
+        assert!((kernel(&t.tenants[0]).kernel.bytes.0 as f64 - mb * 1e6).abs() <= 32768.0, "{mb}");
         assert!((t.x.expect("x") - mb).abs() < 1e-6);
-        assert_eq!((t.tenants[0].kernel.shape.blocks, t.tenants[0].kernel.shape.threads), (66, 1024));
+        assert_eq!(
+            (kernel(&t.tenants[0]).kernel.shape.blocks, kernel(&t.tenants[0]).kernel.shape.threads),
+            (66, 1024)
+        );
     }
     let paper: Vec<f64> = p
         .trials
@@ -104,28 +107,29 @@ fn the_l2_sweep_has_the_sizes_of_the_reference() {
 
 #[test]
 fn the_l1_sweep_has_the_sizes_of_the_reference() {
-    let kib: Vec<u64> = plan("l1-size").trials.iter().map(|t| t.tenants[0].kernel.bytes.0 / 1024).collect();
+    let kib: Vec<u64> =
+        plan("l1-size").trials.iter().map(|t| kernel(&t.tenants[0]).kernel.bytes.0 / 1024).collect();
     assert_eq!(kib, [16, 32, 48, 54, 64, 80, 96, 108, 128, 160, 192]);
 }
 
 #[test]
 fn tables_2_to_4_have_the_papers_shapes() {
     let dram = plan("dram-mps");
-    let blocks: Vec<u32> = dram.trials.iter().map(|t| t.tenants[1].kernel.shape.blocks).collect();
+    let blocks: Vec<u32> = dram.trials.iter().map(|t| kernel(&t.tenants[1]).kernel.shape.blocks).collect();
     assert_eq!(blocks, [33, 66, 99, 132]);
-    assert!(dram.trials.iter().all(|t| t.tenants[0].kernel.bytes.0 == 4 << 30));
+    assert!(dram.trials.iter().all(|t| kernel(&t.tenants[0]).kernel.bytes.0 == 4 << 30));
 
     let issue = plan("issue-slots");
     let ilp: Vec<(f64, u32)> = issue
         .trials
         .iter()
-        .map(|t| (t.tenants[1].kernel.params["ilp"], t.tenants[1].kernel.shape.threads))
+        .map(|t| (kernel(&t.tenants[1]).kernel.params["ilp"], kernel(&t.tenants[1]).kernel.shape.threads))
         .collect();
     assert_eq!(ilp, [(1.0, 128), (2.0, 128), (3.0, 128), (4.0, 128), (4.0, 256)]);
     assert!(issue.trials.iter().all(|t| t.sequential && t.references.len() == 2));
 
     let fp64 = plan("fp64-pipe");
-    assert!(fp64.trials.iter().all(|t| t.tenants[0].kernel == t.tenants[1].kernel));
+    assert!(fp64.trials.iter().all(|t| kernel(&t.tenants[0]).kernel == kernel(&t.tenants[1]).kernel));
     assert_eq!(fp64.trials.len(), 4);
 }
 
@@ -137,7 +141,10 @@ fn green_halves_leave_no_block_waiting() {
         for t in &p.trials {
             let Sharing::Green { sms, .. } = &t.sharing else { panic!("green") };
             assert_eq!(sms[0] % 8, 0);
-            assert!(t.tenants[0].kernel.shape.blocks <= 2 * sms[0], "two blocks of 1024 threads per SM");
+            assert!(
+                kernel(&t.tenants[0]).kernel.shape.blocks <= 2 * sms[0],
+                "two blocks of 1024 threads per SM"
+            );
         }
     }
 }
@@ -147,11 +154,20 @@ fn the_priority_sweep_has_the_neighbours_of_the_reference() {
     let p = plan("priority-length");
     let first: Vec<(u32, f64, f64)> = p.trials[..4]
         .iter()
-        .map(|t| (t.tenants[1].kernel.shape.blocks, t.tenants[1].kernel.params["ns"], t.x.expect("x")))
+        .map(|t| {
+            (
+                kernel(&t.tenants[1]).kernel.shape.blocks,
+                kernel(&t.tenants[1]).kernel.params["ns"],
+                t.x.expect("x"),
+            )
+        })
         .collect();
     assert_eq!(first, [(26400, 5e4, 5.0), (5280, 5e4, 1.0), (264, 1e6, 1.0), (264, 5e6, 5.0)]);
     let (request, spin) = (&p.trials[0].tenants[0], &p.trials[0].tenants[1]);
-    assert_eq!((request.request, request.launches, spin.work), (10, 200, Work::Iterations(1)));
+    assert_eq!(
+        (kernel(request).request, kernel(request).launches, kernel(spin).work),
+        (10, 200, Work::Iterations(1))
+    );
     let modes: BTreeSet<&str> = p.trials.iter().map(|t| t.sharing.name()).collect();
     assert_eq!(modes, BTreeSet::from(["processes", "mps", "streams"]));
 }
@@ -169,7 +185,7 @@ fn what_needs_hopper_says_so_elsewhere() {
     let [hopper, ampere, _] = cards();
     assert!(spec.resolve(&hopper, &[]).expect("resolves").trials.iter().all(|t| t.unmet(&hopper).is_none()));
     for t in spec.resolve(&ampere, &[]).expect("resolves").trials {
-        let hopper_only = t.tenants.iter().any(|t| t.kernel.module == Module::Sm90a);
+        let hopper_only = t.tenants.iter().any(|t| kernel(t).kernel.module == Module::Sm90a);
         assert_eq!(t.unmet(&ampere).is_some(), hopper_only, "{}", t.id);
     }
 }

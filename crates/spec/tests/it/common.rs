@@ -1,6 +1,6 @@
 //! Devices to resolve on.
 
-use cotenant_spec::plan::DeviceSizes;
+use cotenant_spec::plan::{DeviceSizes, KernelPlan, TenantPlan};
 use cotenant_units::Bytes;
 
 pub fn h100() -> DeviceSizes {
@@ -87,3 +87,8 @@ metric = "slowdown.copy"
 x_label = "ILP"
 y_label = "slowdown"
 "#;
+
+/// The kernel of a kernel tenant.
+pub fn kernel(t: &TenantPlan) -> &KernelPlan {
+    t.kernel().expect("a kernel tenant")
+}

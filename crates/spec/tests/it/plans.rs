@@ -1,6 +1,6 @@
 //! What a good file becomes.
 
-use crate::common::{GOOD, cards, h100};
+use crate::common::{GOOD, cards, h100, kernel};
 use cotenant_spec::Spec;
 use cotenant_spec::plan::{Baseline, Plan, Protocol, Sharing, Work};
 use cotenant_units::{Bytes, Nanos};
@@ -28,10 +28,13 @@ fn sizes_become_numbers_of_the_card() {
     assert_eq!((t.protocol, t.baseline, t.sequential), (Protocol::Fixed, Baseline::SameShare, false));
     assert_eq!(t.references[0].value, 1.2);
     let [copy, mul] = t.tenants.as_slice() else { panic!("two tenants") };
-    assert_eq!((copy.kernel.shape.blocks, copy.kernel.shape.threads), (66, 1024));
-    assert_eq!((copy.kernel.bytes, copy.work), (Bytes::mib(5), Work::Duration(Nanos(20_000_000))));
-    assert_eq!((mul.kernel.params["ilp"], mul.work), (2.0, Work::Iterations(4000)));
-    assert_eq!((mul.launches, mul.request, mul.gap), (1, 1, Nanos(0)));
+    assert_eq!((kernel(copy).kernel.shape.blocks, kernel(copy).kernel.shape.threads), (66, 1024));
+    assert_eq!(
+        (kernel(copy).kernel.bytes, kernel(copy).work),
+        (Bytes::mib(5), Work::Duration(Nanos(20_000_000)))
+    );
+    assert_eq!((kernel(mul).kernel.params["ilp"], kernel(mul).work), (2.0, Work::Iterations(4000)));
+    assert_eq!((kernel(mul).launches, kernel(mul).request, mul.load.gap), (1, 1, Nanos(0)));
     assert_eq!(
         t.sharing,
         Sharing::Mps { percentage: vec![50.0, 50.0], priority: vec![0, 1], pinned_memory: vec![] }
@@ -54,10 +57,13 @@ fn a_trial_replaces_fields_of_a_tenant() {
         "tenants = [\"copy\", { use = \"mul\", as = \"fast\", threads = 256, duration = \"1ms\", params = { body = 256 } }]",
     );
     let fast = &plan(&text).trials[0].tenants[1];
-    assert_eq!((fast.name.as_str(), fast.kernel.shape.threads, fast.kernel.shape.blocks), ("fast", 256, 132));
+    assert_eq!(
+        (fast.name.as_str(), kernel(fast).kernel.shape.threads, kernel(fast).kernel.shape.blocks),
+        ("fast", 256, 132)
+    );
     // The duration replaces the tenant's iterations; parameters are merged.
-    assert_eq!(fast.work, Work::Duration(Nanos(1_000_000)));
-    assert_eq!((fast.kernel.params["ilp"], fast.kernel.params["body"]), (1.0, 256.0));
+    assert_eq!(kernel(fast).work, Work::Duration(Nanos(1_000_000)));
+    assert_eq!((kernel(fast).kernel.params["ilp"], kernel(fast).kernel.params["body"]), (1.0, 256.0));
 }
 
 #[test]
@@ -67,7 +73,7 @@ fn another_kernel_drops_the_parameters_it_does_not_have() {
         "tenants = [\"copy\", { use = \"mul\", kernel = \"sleep\", params = { ns = \"2us\" } }]",
     );
     let sleep = &plan(&text).trials[0].tenants[1];
-    assert_eq!((sleep.kernel.kernel, sleep.kernel.params["ns"]), ("sleep", 2000.0));
+    assert_eq!((kernel(sleep).kernel.kernel, kernel(sleep).kernel.params["ns"]), ("sleep", 2000.0));
 }
 
 #[test]
@@ -112,7 +118,7 @@ fn sequential_is_the_default_within_one_process() {
 fn a_request_is_the_phase_where_launches_are_not_said() {
     let p = plan(&GOOD.replace("iterations = 4000", "iterations = 1\nrequest = 10\ngap = \"2ms\""));
     let t = &p.trials[0].tenants[1];
-    assert_eq!((t.launches, t.request, t.gap), (10, 10, Nanos(2_000_000)));
+    assert_eq!((kernel(t).launches, kernel(t).request, t.load.gap), (10, 10, Nanos(2_000_000)));
 }
 
 #[test]
@@ -120,7 +126,10 @@ fn shape_defaults_are_the_kernels_on_this_card() {
     let text = GOOD.replace("blocks = \"sms/2\"\nthreads = 1024\n", "");
     let shape = |i: usize| {
         let p = Spec::parse(&text, "f").and_then(|s| s.resolve(&cards()[i], &[])).expect("good");
-        (p.trials[0].tenants[0].kernel.shape.blocks, p.trials[0].tenants[0].kernel.shape.threads)
+        (
+            kernel(&p.trials[0].tenants[0]).kernel.shape.blocks,
+            kernel(&p.trials[0].tenants[0]).kernel.shape.threads,
+        )
     };
     let (blocks, threads) = cotenant_kernels::find("copy").expect("copy").shape;
     assert_eq!(shape(0), (blocks, threads));
@@ -144,8 +153,11 @@ fn overrides_reach_existing_absent_and_new_values() {
     assert_eq!(p.stopping.precision, 0.02);
     let t = &p.trials[1];
     assert_eq!((t.id.as_str(), t.protocol, t.sharing.name()), ("mps-8", Protocol::Steady, "streams"));
-    assert_eq!(t.tenants[0].kernel.shape.threads, 512);
-    assert_eq!((t.tenants[0].kernel.bytes, t.tenants[0].kernel.params["element"]), (Bytes::gib(1), 4.0));
+    assert_eq!(kernel(&t.tenants[0]).kernel.shape.threads, 512);
+    assert_eq!(
+        (kernel(&t.tenants[0]).kernel.bytes, kernel(&t.tenants[0]).kernel.params["element"]),
+        (Bytes::gib(1), 4.0)
+    );
     // A whole table may be missing in the file.
     let text = GOOD.replace("[measure]\nrepeats = [3, 5]\n", "");
     let spec = Spec::parse(&text, "f").expect("good");
@@ -201,7 +213,7 @@ proptest! {
         let text = GOOD.replace("\"sms/2\"", &format!("\"sms/{share}\""));
         let expected = (f64::from(sms) / f64::from(share)).round();
         match Spec::parse(&text, "f").expect("good").resolve(&device, &[]) {
-            Ok(p) => prop_assert_eq!(f64::from(p.trials[0].tenants[0].kernel.shape.blocks), expected),
+            Ok(p) => prop_assert_eq!(f64::from(kernel(&p.trials[0].tenants[0]).kernel.shape.blocks), expected),
             Err(e) => prop_assert!(expected < 1.0, "{}", e),
         }
     }

@@ -1,0 +1,210 @@
+//! This machine without its GPU as a backend: models on the CPU and programs, alone and as processes. It is what
+//! experiments with programs are tried out on, and what tests run, since all else is the same code.
+
+use crate::backend::{Backend, Phase, PhaseRun, Session, TenantRun, TrialError, WATCHDOG};
+use crate::program::{Order, Part, Troupe};
+use crate::sharing::{self, Layout};
+use crate::{overlap, provenance};
+use cotenant_spec::plan::{DeviceSizes, Protocol, Sharing, TrialPlan, Workload};
+use cotenant_store::format::{DeviceRecord, Grant};
+use cotenant_units::Bytes;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// The host.
+#[derive(Debug)]
+pub struct HostBackend {
+    record: DeviceRecord,
+    sizes: DeviceSizes,
+    troupe: Troupe,
+    watchdog: Duration,
+}
+
+impl HostBackend {
+    /// This machine.
+    pub fn new(interrupted: Arc<AtomicBool>) -> HostBackend {
+        let (cpu, cores) = provenance::cpu();
+        let name = format!("{cpu} (host, no GPU)");
+        let record = DeviceRecord {
+            name: name.clone(),
+            selector: "host".into(),
+            uuid_hash: None,
+            sms: 0,
+            l2_bytes: Bytes(0),
+            l1_bytes: Bytes(0),
+            memory_bytes: Bytes(0),
+            capability: "none".into(),
+            driver: None,
+            cuda: None,
+            max_sm_clock_mhz: 0.0,
+            max_memory_clock_mhz: 0.0,
+            card: None,
+        };
+        // Sizes that expressions may name; a host has cores and no SMs.
+        let sizes = DeviceSizes {
+            name,
+            sms: cores,
+            l2: Bytes::mib(1),
+            l1: Bytes::kib(32),
+            dram: Bytes::gib(1),
+            smem: Bytes::kib(16),
+            max_threads: 1024,
+            sm_granularity: 1,
+            capability: (0, 0),
+        };
+        let troupe = Troupe::new(std::env::temp_dir(), interrupted);
+        HostBackend { record, sizes, troupe, watchdog: WATCHDOG }
+    }
+}
+
+impl Backend for HostBackend {
+    fn device(&self) -> &DeviceRecord {
+        &self.record
+    }
+
+    fn sizes(&self) -> &DeviceSizes {
+        &self.sizes
+    }
+
+    fn simulated(&self) -> bool {
+        false
+    }
+
+    fn set_watchdog(&mut self, limit: Duration) {
+        self.watchdog = limit;
+    }
+
+    fn set_logs(&mut self, folder: &Path) {
+        self.troupe.set_logs(folder);
+    }
+
+    fn open<'s>(&'s mut self, trial: &TrialPlan, _setup: u32) -> Result<Box<dyn Session + 's>, TrialError> {
+        if !matches!(trial.sharing, Sharing::Solo | Sharing::Sequential | Sharing::Processes) {
+            return Err(TrialError::Unavailable(format!(
+                "{} shares a GPU, and the device `host` has none",
+                trial.sharing.name()
+            )));
+        }
+        for t in &trial.tenants {
+            let why = match &t.workload {
+                Workload::Kernel(_) => "is a kernel",
+                Workload::Torch(m) if m.setup.device == "cuda" => "is a model for `cuda`",
+                _ => continue,
+            };
+            return Err(TrialError::Unavailable(format!(
+                "tenant {} {why}, and the device `host` has no GPU",
+                t.name
+            )));
+        }
+        let layout = sharing::mode(&trial.sharing).layout(trial);
+        let parts: Vec<Part<'_>> = trial
+            .tenants
+            .iter()
+            .enumerate()
+            .map(|(tenant, plan)| Part {
+                tenant,
+                plan,
+                env: vec![("CUDA_VISIBLE_DEVICES".into(), String::new())],
+            })
+            .collect();
+        let watchdog = self.watchdog;
+        let opened = self.troupe.cast(&parts).and_then(|handles| {
+            self.troupe.clear_spare();
+            self.troupe.set_up(&parts, &handles, watchdog)?;
+            Ok(handles)
+        });
+        match opened {
+            Ok(handles) => Ok(Box::new(HostSession {
+                schedules: vec![Vec::new(); trial.tenants.len()],
+                trial: trial.clone(),
+                backend: self,
+                handles,
+                layout,
+            })),
+            Err(e) => {
+                self.troupe.clear();
+                Err(e)
+            }
+        }
+    }
+}
+
+struct HostSession<'s> {
+    backend: &'s mut HostBackend,
+    trial: TrialPlan,
+    handles: Vec<u64>,
+    schedules: Vec<Vec<u64>>,
+    layout: Layout,
+}
+
+impl HostSession<'_> {
+    fn run_together(&mut self, who: &[usize], shared: bool) -> Result<Vec<TenantRun>, TrialError> {
+        let orders: Vec<Order<'_>> = who
+            .iter()
+            .map(|&tenant| Order {
+                tenant,
+                handle: self.handles[tenant],
+                plan: &self.trial.tenants[tenant],
+                arrivals: &self.schedules[tenant],
+            })
+            .collect();
+        let until_stop = shared && self.trial.protocol == Protocol::Steady;
+        let b = &mut *self.backend;
+        let ran = b.troupe.run(&orders, until_stop, b.watchdog, &mut || Ok(()), None);
+        if ran.is_err() {
+            b.troupe.clear();
+        }
+        ran
+    }
+}
+
+impl Session for HostSession<'_> {
+    fn grants(&self) -> Vec<Grant> {
+        let none = |t: &cotenant_spec::plan::TenantPlan| Grant {
+            tenant: t.name.clone(),
+            asked_sms: None,
+            given_sms: None,
+            percentage: None,
+            priority: None,
+        };
+        self.trial.tenants.iter().map(none).collect()
+    }
+
+    fn set_iterations(&mut self, _tenant: usize, _iterations: u64) -> Result<(), TrialError> {
+        Ok(())
+    }
+
+    fn set_schedule(&mut self, tenant: usize, offsets: &[u64]) -> Result<(), TrialError> {
+        if let Some(s) = self.schedules.get_mut(tenant) {
+            *s = offsets.to_vec();
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, phase: Phase) -> Result<PhaseRun, TrialError> {
+        let all: Vec<usize> = (0..self.trial.tenants.len()).collect();
+        let mut tenants = match phase {
+            Phase::Solo(t) => self.run_together(&[t], false)?,
+            Phase::Shared if self.layout.shared_phase => self.run_together(&all, true)?,
+            _ => {
+                let mut out = Vec::new();
+                for t in all {
+                    out.extend(self.run_together(&[t], false)?);
+                }
+                out
+            }
+        };
+        tenants.sort_by_key(|t| t.tenant);
+        debug_assert!(tenants.iter().all(|t| overlap::extent(&t.spans).is_some()));
+        Ok(PhaseRun { tenants, state: None })
+    }
+
+    fn facts(&self) -> Vec<(usize, String, serde_json::Value)> {
+        let of = |(t, h): (usize, &u64)| {
+            self.backend.troupe.facts(*h).into_iter().map(move |(k, v)| (t, k, v)).collect::<Vec<_>>()
+        };
+        self.handles.iter().enumerate().flat_map(of).collect()
+    }
+}

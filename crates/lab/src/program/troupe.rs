@@ -1,0 +1,406 @@
+//! All program tenants of a run. Processes are kept from trial to trial: loading a model is the cost that users feel.
+
+use super::crew::{Crew, Kernels, Member};
+use super::lines::Arm;
+use super::process::{Ear, Heard, Kit, LIBRARY, Program, Start, end_all};
+use super::tracer::Tracer;
+use super::{monotonic_ns, process};
+use crate::backend::{TenantRun, TrialError};
+use cotenant_spec::plan::{ModelSetup, TenantPlan, Workload};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// A tenant and the environment that its sharing mode gives it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part<'a> {
+    /// Index in the trial.
+    pub tenant: usize,
+    /// The tenant.
+    pub plan: &'a TenantPlan,
+    /// Environment of the sharing mode.
+    pub env: Vec<(String, String)>,
+}
+
+/// What a tenant does in a phase.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order<'a> {
+    /// Index in the trial.
+    pub tenant: usize,
+    /// Handle that [`Troupe::cast`] gave.
+    pub handle: u64,
+    /// Its plan.
+    pub plan: &'a TenantPlan,
+    /// Open loop: arrivals.
+    pub arrivals: &'a [u64],
+}
+
+/// A process that is kept.
+#[derive(Debug)]
+struct Held {
+    id: u64,
+    key: String,
+    /// `None`: opaque, and not running between phases.
+    program: Option<Program>,
+    start: (Vec<String>, Vec<(String, String)>),
+    /// The set-up in force, as JSON.
+    setup: Option<String>,
+    fresh: bool,
+    busy: bool,
+    tracer: Option<Tracer>,
+    facts: Vec<(String, serde_json::Value)>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Troupe {
+    scratch: PathBuf,
+    kit: Option<Kit>,
+    tell: Ear,
+    ear: Receiver<(u64, Heard)>,
+    held: Vec<Held>,
+    next: u64,
+    logs: Option<PathBuf>,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Troupe {
+    /// Nobody yet. Files that tenants need will lie under `scratch`.
+    pub fn new(scratch: PathBuf, interrupted: Arc<AtomicBool>) -> Troupe {
+        let (tell, ear) = channel();
+        Troupe { scratch, kit: None, tell, ear, held: Vec::new(), next: 1, logs: None, interrupted }
+    }
+
+    /// Where the output of programs is kept.
+    pub fn set_logs(&mut self, folder: &Path) {
+        self.logs = Some(folder.to_owned());
+    }
+
+    /// Ends all.
+    pub fn clear(&mut self) {
+        let mut all: Vec<Program> = self.held.drain(..).filter_map(|h| h.program).collect();
+        end_all(&mut all);
+    }
+
+    /// Ends those that no tenant of the present trial uses.
+    pub fn clear_spare(&mut self) {
+        let (busy, spare): (Vec<Held>, Vec<Held>) = self.held.drain(..).partition(|h| h.busy);
+        self.held = busy;
+        end_all(&mut spare.into_iter().filter_map(|h| h.program).collect());
+    }
+
+    /// Processes of earlier trials that no tenant of this one uses.
+    pub fn spare(&self) -> usize {
+        self.held.iter().filter(|h| !h.busy && h.program.is_some()).count()
+    }
+
+    /// Finds or starts a process for each part, without waiting for it. Returns a handle for each.
+    ///
+    /// # Errors
+    /// A program cannot be started.
+    pub fn cast(&mut self, parts: &[Part<'_>]) -> Result<Vec<u64>, TrialError> {
+        for h in &mut self.held {
+            h.busy = false;
+            // One that ended between trials is not worth a failure of the next.
+            if h.program.as_mut().is_some_and(|p| p.status().is_some()) {
+                h.program = None;
+                h.key = String::new();
+            }
+        }
+        self.held.retain(|h| !h.key.is_empty());
+        parts.iter().map(|p| self.cast_one(p)).collect()
+    }
+
+    fn cast_one(&mut self, part: &Part<'_>) -> Result<u64, TrialError> {
+        let (argv, mut env, opaque) = self.line(part.plan)?;
+        let mode_env = part.env.clone();
+        env.extend(mode_env);
+        let kept = match &part.plan.workload {
+            Workload::Torch(t) => kept_model(&t.setup),
+            _ => String::new(),
+        };
+        let key = format!("{argv:?} {env:?} {kept}");
+        let setup = setup_line(part.plan);
+        let fits = |h: &&mut Held| !h.busy && h.key == key;
+        let same = self.held.iter().position(|h| !h.busy && h.key == key && h.setup == setup);
+        let found = match same {
+            Some(i) => self.held.get_mut(i),
+            None => self.held.iter_mut().find(fits),
+        };
+        if let Some(h) = found {
+            h.busy = true;
+            if let Some(p) = &mut h.program {
+                p.name = part.plan.name.clone();
+            }
+            return Ok(h.id);
+        }
+        let id = self.next;
+        self.next += 1;
+        let kit = self.kit()?;
+        let traces = kit.traces().join(id.to_string());
+        let python_path = kit.path().to_owned();
+        let library = kit.file(LIBRARY);
+        std::fs::create_dir(&traces)
+            .map_err(|e| TrialError::Failed(format!("make {}: {e}", traces.display())))?;
+        env.push(("CUDA_INJECTION64_PATH".into(), library));
+        env.push((cotenant_timeline::ENV_FOLDER.into(), traces.to_string_lossy().into_owned()));
+        if env.iter().all(|(k, _)| k != "PYTHONPATH") {
+            let own = std::env::var_os("PYTHONPATH").unwrap_or_default();
+            let all = std::iter::once(python_path).chain(std::env::split_paths(&own));
+            if let Ok(joined) = std::env::join_paths(all.filter(|p| !p.as_os_str().is_empty())) {
+                env.push(("PYTHONPATH".into(), joined.to_string_lossy().into_owned()));
+            }
+        }
+        let program =
+            if opaque { None } else { Some(self.start(id, &part.plan.name, &argv, &env, false)?) };
+        self.held.push(Held {
+            id,
+            key,
+            program,
+            start: (argv, env),
+            setup: None,
+            fresh: true,
+            busy: true,
+            tracer: Some(Tracer::new(traces)),
+            facts: Vec::new(),
+        });
+        Ok(id)
+    }
+
+    fn start(
+        &self,
+        id: u64,
+        name: &str,
+        argv: &[String],
+        env: &[(String, String)],
+        opaque: bool,
+    ) -> Result<Program, TrialError> {
+        let log = self.logs.as_ref().and_then(|dir| {
+            std::fs::create_dir_all(dir).ok()?;
+            Some(dir.join(format!("{id}-{name}.log")))
+        });
+        Program::start(&Start { id, name, argv, env, opaque, log }, &self.tell)
+    }
+
+    fn kit(&mut self) -> Result<&Kit, TrialError> {
+        if self.kit.is_none() {
+            let kit = Kit::unpack(&self.scratch).map_err(|e| {
+                TrialError::Failed(format!("write the tenants' files to {}: {e}", self.scratch.display()))
+            })?;
+            self.kit = Some(kit);
+        }
+        self.kit.as_ref().ok_or_else(|| TrialError::Failed("there are no tenants' files".into()))
+    }
+
+    /// Arguments and own environment of a program tenant, and whether it is opaque.
+    #[expect(clippy::type_complexity, reason = "three plain parts of one answer")]
+    fn line(&mut self, plan: &TenantPlan) -> Result<(Vec<String>, Vec<(String, String)>, bool), TrialError> {
+        let pairs = |m: &std::collections::BTreeMap<String, String>| {
+            m.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
+        };
+        match &plan.workload {
+            Workload::Torch(t) => {
+                let worker = self.kit()?.file("torch_worker.py");
+                Ok((vec![t.python.clone(), worker], pairs(&t.env), false))
+            }
+            Workload::Command(c) => Ok((c.argv.clone(), pairs(&c.env), c.opaque)),
+            Workload::Kernel(_) => {
+                Err(TrialError::Failed(format!("tenant {}: a kernel is no program", plan.name)))
+            }
+        }
+    }
+
+    /// Waits until the programs behind `handles` are set up for their tenants. Nothing is waited for where all are.
+    ///
+    /// # Errors
+    /// One failed, died or hung. None of the processes is then of any use: [`Troupe::clear`] them.
+    pub fn set_up(
+        &mut self,
+        parts: &[Part<'_>],
+        handles: &[u64],
+        watchdog: Duration,
+    ) -> Result<(), TrialError> {
+        let mut members = Vec::new();
+        let mut lines: Vec<(usize, bool, Option<String>)> = Vec::new();
+        for h in &mut self.held {
+            let Some(i) = handles.iter().position(|id| *id == h.id) else { continue };
+            let Some(program) = &mut h.program else { continue };
+            let wanted = setup_line(parts[i].plan);
+            let told = if h.setup == wanted { None } else { wanted };
+            if !h.fresh && told.is_none() {
+                continue;
+            }
+            lines.push((parts[i].tenant, h.fresh, told));
+            let nothing = Arm { warmup: 0, iterations: 0, until_stop: false, gap_ns: 0, arrivals: &[] };
+            members.push(Member::new(parts[i].tenant, program, nothing));
+        }
+        if members.is_empty() {
+            return Ok(());
+        }
+        let of = |t: usize| lines.iter().find(|l| l.0 == t);
+        let mut crew = Crew::new(members, &self.ear, &self.interrupted, watchdog);
+        let facts = crew.set_up(|t| of(t).is_some_and(|l| l.1), |t| of(t).and_then(|l| l.2.clone()))?;
+        drop(crew);
+        for h in &mut self.held {
+            let Some(i) = handles.iter().position(|id| *id == h.id) else { continue };
+            let Some((_, _, told)) = of(parts[i].tenant) else { continue };
+            h.fresh = false;
+            if let Some(line) = told {
+                h.setup = Some(line.clone());
+                h.facts.clear();
+            }
+            let mine = facts.iter().filter(|f| f.0 == parts[i].tenant);
+            h.facts.extend(mine.map(|f| (f.1.clone(), f.2.clone())));
+        }
+        Ok(())
+    }
+
+    /// What the program behind a handle told of itself.
+    pub fn facts(&self, handle: u64) -> Vec<(String, serde_json::Value)> {
+        let Some(h) = self.held.iter().find(|h| h.id == handle) else { return Vec::new() };
+        let off = h.tracer.as_ref().and_then(Tracer::off);
+        let off = off.map(|why| ("kernel_clock_off".to_owned(), serde_json::Value::from(why)));
+        h.facts.iter().cloned().chain(off).collect()
+    }
+
+    /// Runs a phase of these. `kernels`: kernel tenants that run beside them; `armed` is called when all programs stand
+    /// at the barrier, to send the kernel tenants to theirs.
+    ///
+    /// # Errors
+    /// As [`Troupe::set_up`].
+    pub fn run(
+        &mut self,
+        orders: &[Order<'_>],
+        until_stop: bool,
+        watchdog: Duration,
+        armed: &mut dyn FnMut() -> Result<(), TrialError>,
+        kernels: Option<Kernels<'_>>,
+    ) -> Result<Vec<TenantRun>, TrialError> {
+        let opaque: Vec<Order<'_>> = orders
+            .iter()
+            .filter(|o| self.held.iter().any(|h| h.id == o.handle && h.program.is_none()))
+            .cloned()
+            .collect();
+        let members = members(&mut self.held, orders, until_stop);
+        let mut crew = Crew::new(members, &self.ear, &self.interrupted, watchdog);
+        crew.arm()?;
+        armed()?;
+        if opaque.is_empty() {
+            return crew.run(kernels);
+        }
+        drop(crew);
+        self.run_whole(&opaque, orders, until_stop, watchdog, kernels)
+    }
+
+    /// A phase with programs that are run whole: they start beside the others and end when they end.
+    fn run_whole(
+        &mut self,
+        opaque: &[Order<'_>],
+        orders: &[Order<'_>],
+        until_stop: bool,
+        watchdog: Duration,
+        kernels: Option<Kernels<'_>>,
+    ) -> Result<Vec<TenantRun>, TrialError> {
+        let mut started = Vec::new();
+        for o in opaque {
+            let Some(h) = self.held.iter().find(|h| h.id == o.handle) else { continue };
+            let begin = monotonic_ns();
+            started.push((o.tenant, begin, self.start(h.id, &o.plan.name, &h.start.0, &h.start.1, true)?));
+        }
+        let mut out = Vec::new();
+        if started.len() < orders.len() || kernels.is_some() {
+            let members = members(&mut self.held, orders, until_stop);
+            let mut crew = Crew::new(members, &self.ear, &self.interrupted, watchdog);
+            out = crew.run_armed(kernels)?;
+        }
+        let begun = Instant::now();
+        let mut waiting: Vec<_> = started.into_iter().map(Some).collect();
+        while waiting.iter().any(Option::is_some) {
+            for slot in &mut waiting {
+                let Some((tenant, begin, mut program)) = slot.take() else { continue };
+                match program.status() {
+                    Some(s) if s.success() => out.push(TenantRun {
+                        tenant,
+                        spans: vec![(begin, monotonic_ns())],
+                        requests: vec![monotonic_ns() - begin],
+                        ..TenantRun::default()
+                    }),
+                    Some(s) => {
+                        std::thread::sleep(Duration::from_millis(50)); // its output's readers catch up
+                        return Err(program.failure(&format!("its process ended ({})", process::describe(s))));
+                    }
+                    None if begun.elapsed() > watchdog => {
+                        let limit = watchdog.as_secs_f64();
+                        return Err(program.failure(&format!(
+                            "hung: one run of it lasts longer than {limit} s (measure.watchdog); it was killed"
+                        )));
+                    }
+                    None => *slot = Some((tenant, begin, program)),
+                }
+            }
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err(TrialError::Interrupted);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(out)
+    }
+
+    /// Switches the kernel clock of the programs behind `handles`; true where at least one has it.
+    pub fn trace(&mut self, handles: &[u64], on: bool) -> bool {
+        let wanted = self.held.iter_mut().filter(|h| handles.contains(&h.id) && h.program.is_some());
+        let mut any = false;
+        for t in wanted.filter_map(|h| h.tracer.as_mut()) {
+            any |= t.switch(on);
+        }
+        any
+    }
+
+    /// Reads the kernel clock of a tenant's last phase.
+    pub fn read_trace(&mut self, handle: u64, run: &mut TenantRun) {
+        if let Some(t) = self.held.iter_mut().find(|h| h.id == handle).and_then(|h| h.tracer.as_mut()) {
+            run.device = t.read(run);
+        }
+    }
+
+    /// Ends the programs behind these handles.
+    pub fn dismiss(&mut self, handles: &[u64]) {
+        let (gone, kept): (Vec<Held>, Vec<Held>) = self.held.drain(..).partition(|h| handles.contains(&h.id));
+        self.held = kept;
+        end_all(&mut gone.into_iter().filter_map(|h| h.program).collect());
+    }
+}
+
+impl Drop for Troupe {
+    fn drop(&mut self) {
+        self.clear(); // before the kit's files go
+    }
+}
+
+/// The programs of these orders that are not run whole, each with what it does.
+fn members<'a>(held: &'a mut [Held], orders: &[Order<'a>], until_stop: bool) -> Vec<Member<'a>> {
+    let one = |h: &'a mut Held| {
+        let o = orders.iter().find(|o| o.handle == h.id)?;
+        let l = &o.plan.load;
+        let (warmup, iterations, gap_ns) = (l.warmup, l.iterations, l.gap.0);
+        let arm = Arm { warmup, iterations, until_stop, gap_ns, arrivals: o.arrivals };
+        Some(Member::new(o.tenant, h.program.as_mut()?, arm))
+    };
+    held.iter_mut().filter_map(one).collect()
+}
+
+/// The `setup` line of a tenant, if its program takes one.
+fn setup_line(plan: &TenantPlan) -> Option<String> {
+    match &plan.workload {
+        Workload::Torch(t) => serde_json::to_string(&t.setup).ok(),
+        _ => None,
+    }
+}
+
+/// What of a model's set-up stays loaded when the rest changes. A process is never used for another model: what the
+/// first left in the allocator would be the second's disadvantage.
+fn kept_model(s: &ModelSetup) -> String {
+    format!("{} {} {} {} {} {} {}", s.model, s.weights, s.dtype, s.seed, s.device, s.compile, s.attention)
+}
