@@ -2,16 +2,22 @@
 """Checks the injected library on a GPU and measures what it costs; prints JSON.
 
     inject-check.py --library libcotenant_inject.so --tool trace [--models distilgpt2,llama-3.2-3b]
-                    [--checks cost,complete,mps,profiler] [--rounds 5] [--iterations 100]
+                    [--checks cost,complete,mps,profiler,start,toggle] [--rounds 5] [--iterations 100]
 
 `trace` is the example of crates/timeline. Needs PyTorch with CUDA and transformers; models have random weights.
 
-cost      wall time of an iteration in three conditions that alternate: a process without the library, one with it and
-          recording off, the same with recording on. Eager and as a CUDA graph.
+cost      wall time of an iteration in conditions that alternate: a process without the library (none); one with it
+          before it was ever on (never; for graphs: detached before), with recording on, off, and detached. Eager and as a
+          CUDA graph.
 complete  kernels and kernel time of an iteration against torch.profiler in a process of its own, and whether
           kernels lie within their iteration.
 mps       two clients of an MPS daemon, both recorded while both run.
 profiler  torch.profiler in an injected process: who gives way, and what is said.
+start     recording from the first launch on.
+toggle    on and off many times a second under running work; the program must live and recorded iterations be whole.
+
+Each check but `cost` says whether it is `ok`; the exit status is 1 when one is not. The library is built with the binary
+(target/inject/release/libcotenant_inject.so).
 """
 
 import argparse
@@ -178,42 +184,55 @@ class Worker:
 
 
 def median_ms(spans):
+    if isinstance(spans, dict):
+        raise RuntimeError(spans["error"])
     return statistics.median(end - start for start, end in spans) / 1e6
 
 
-def summary(medians, base):
+def summary(medians, none, never):
     middle = statistics.median(medians)
     return {
         "p50_ms": round(middle, 4),
         "spread_ms": [round(min(medians), 4), round(max(medians), 4)],
-        "over_none_pct": round((middle / base - 1) * 100, 2),
+        "over_none_pct": round((middle / none - 1) * 100, 2),
+        "over_never_pct": round((middle / never - 1) * 100, 2),
     }
 
 
 def check_cost(options, model, folder):
     plain, injected = (Worker(options, model), Worker(options, model, folder))
     plain.ready(), injected.ready()
-    out = {}
-    for kind in ("eager", "graph"):
-        medians = {"none": [], "off_before_first_on": [], "off": [], "on": []}
+    kinds = ("eager", "graph")
+    medians = {kind: {"none": [], "never": [], "on": [], "off": [], "detached": []} for kind in kinds}
+    switches = {kind: [] for kind in kinds}
+
+    def measure(kind, name, worker):
+        medians[kind][name].append(median_ms(worker.ask("run", kind, options.iterations)))
+
+    for kind in kinds:
         for worker in (plain, injected):
             worker.ask("run", kind, 30)
-        for _ in range(2):
-            medians["none"].append(median_ms(plain.ask("run", kind, options.iterations)))
-            if kind == "eager":
-                medians["off_before_first_on"].append(median_ms(injected.ask("run", kind, options.iterations)))
-        switches = []
         for _ in range(options.rounds):
-            medians["none"].append(median_ms(plain.ask("run", kind, options.iterations)))
-            medians["off"].append(median_ms(injected.ask("run", kind, options.iterations)))
-            switched = injected.control("on")
-            if "error" in switched:
-                return {"error": switched["error"], "stderr": injected.stderr()}
-            medians["on"].append(median_ms(injected.ask("run", kind, options.iterations)))
-            switches.append((round(switched["took_ms"], 2), round(injected.control("off")["took_ms"], 2)))
-        base = statistics.median(medians["none"])
-        out[kind] = {name: summary(values, base) for name, values in medians.items() if values}
-        out[kind]["switch_on_off_ms"] = switches
+            measure(kind, "none", plain)
+            measure(kind, "never", injected)
+        # A process that has been recorded while it ran graphs cannot be detached.
+        detach = [("detach", "detached")] if kind == "eager" else []
+        for _ in range(options.rounds):
+            measure(kind, "none", plain)
+            took = []
+            for verb, condition in [("on", "on"), ("off", "off"), *detach]:
+                switched = injected.control(verb)
+                if "error" in switched:
+                    return {"error": switched["error"], "stderr": injected.stderr()}
+                took.append(round(switched["took_ms"], 2))
+                measure(kind, condition, injected)
+            switches[kind].append(took)
+    out = {}
+    for kind in kinds:
+        base = statistics.median(medians[kind]["none"])
+        never = statistics.median(medians[kind]["never"])
+        out[kind] = {name: summary(values, base, never) for name, values in medians[kind].items() if values}
+        out[kind]["switches_ms"] = switches[kind]
     plain.close()
     out["end"] = injected.close()
     out["stderr"] = [line for line in injected.stderr().splitlines() if "cotenant" in line]
@@ -231,7 +250,8 @@ def check_complete(options, model, folder):
         spans = injected.ask("run", kind, options.iterations)
         injected.control("flush")
         busy = injected.busy(spans)
-        injected.control("off")
+        # It leaves the process again, unless graphs ran.
+        stays = injected.control("detach")["attached"]
         sums = [time["kernels"][1] for time in busy["iterations"]]
         recorded = busy["recorded"][-1]
         out[kind] = {
@@ -243,8 +263,14 @@ def check_complete(options, model, folder):
             "wall_us_p50": median_ms(spans) * 1e3,
             "late_ns_max": max(time["late_ns"] for time in busy["iterations"]),
             "outside": busy["outside"],
+            "cupti_stays": stays,
             "covered": recorded[0] <= spans[0][0] and spans[-1][1] <= recorded[1],
         }
+        row = out[kind]
+        row["over_profiler_pct"] = round((row["kernel_us_mean"] / expected["kernel_us"] - 1) * 100, 2)
+        good = row["kernels"] == [expected["kernels"]] and abs(row["over_profiler_pct"]) <= 2
+        out["ok"] = out.get("ok", True) and good and row["covered"] and row["late_ns_max"] == 0
+        out["ok"] = out["ok"] and stays == (kind == "graph")
     out["kernels_by_name"] = {k: v for k, v in injected.control("kernels").items() if k != "kernels"}
     reference.close()
     out["end"] = injected.close()
@@ -284,6 +310,11 @@ def check_mps(options, model, folder):
                     }
                 row["end"] = worker.close()
                 out["clients"].append(row)
+            out["ok"] = all(
+                row[name]["iterations"] > 0 and len(row[name]["kernels"]) == 1
+                for row in out["clients"]
+                for name in ("alone", "together")
+            )
             return out
         finally:
             subprocess.run(["nvidia-cuda-mps-control"], input="quit -t 5\n", text=True, env=dict(os.environ, **settings))
@@ -293,25 +324,76 @@ def check_mps(options, model, folder):
                 daemon.kill()
 
 
+def kernels_of(worker, kind="eager"):
+    spans = worker.ask("run", kind, 20)
+    worker.control("flush")
+    return sorted({time["kernels"][0] for time in worker.busy(spans)["iterations"]})
+
+
 def check_profiler(options, model, folder):
-    worker = Worker(options, model, folder).ready()
-    out = {"profiler_while_off": worker.ask("profile", "eager", 10)}
-    out["on_after_profiler"] = worker.control("on")
-    if "error" not in out["on_after_profiler"]:
-        spans = worker.ask("run", "eager", 20)
-        out["off"] = worker.control("off")
-        out["kernels"] = sorted({time["kernels"][0] for time in worker.busy(spans)["iterations"]})
-    worker.close()
-    fresh = Worker(options, model, folder).ready()
-    fresh.ask("run", "eager", 10)
-    out["on"] = fresh.control("on")
-    out["profiler_while_on"] = fresh.ask("profile", "eager", 10)
-    spans = fresh.ask("run", "eager", 20)
-    out["off_afterwards"] = fresh.control("off")
-    out["kernels_afterwards"] = sorted({time["kernels"][0] for time in fresh.busy(spans)["iterations"]})
-    fresh.close()
+    out = {}
+    first = Worker(options, model, folder).ready()
+    first.ask("run", "eager", 10)
+    first.control("on")
+    out["kernels_before"] = kernels_of(first)
+    first.control("off")
+    out["profiler_after_off"] = first.ask("profile", "eager", 10)
+    out["on_after_profiler"] = first.control("on")
+    out["detach_after_profiler"] = first.control("detach")
+    out["profiler_again"] = first.ask("profile", "eager", 10)
+    first.close()
+    second = Worker(options, model, folder).ready()
+    second.ask("run", "eager", 10)
+    second.control("on")
+    out["profiler_while_on"] = second.ask("profile", "eager", 10)
+    out["kernels_after_profiler"] = kernels_of(second)
+    out["detached"] = second.control("detach")
+    out["profiler_after_detach"] = second.ask("profile", "eager", 10)
+    second.close()
+    kernels = out["kernels_before"]
+    out["ok"] = (
+        len(kernels) == 1
+        and [out["profiler_after_off"]["kernels"]] == kernels
+        and "another client" in out["on_after_profiler"].get("error", "")
+        and out["kernels_after_profiler"] == kernels
+    )
     interesting = ("cotenant", "CUPTI", "cupti", "subscriber")
-    out["stderr"] = [line for line in fresh.stderr().splitlines() if any(word in line for word in interesting)][:10]
+    out["stderr"] = [line for line in second.stderr().splitlines() if any(word in line for word in interesting)][:10]
+    return out
+
+
+def check_start(options, model, folder):
+    worker = Worker(options, model, folder, {"COTENANT_TRACE_START": "on"}).ready()
+    out = {"state": worker.control("flush"), "eager": kernels_of(worker), "graph": kernels_of(worker, "graph")}
+    out["end"] = worker.close()
+    out["ok"] = out["state"]["kernels"] > 0 and len(out["eager"]) == 1 and len(out["graph"]) == 1
+    return out
+
+
+def check_toggle(options, model, folder):
+    worker = Worker(options, model, folder).ready()
+    out = {}
+    for kind in ("eager", "graph"):
+        worker.ask("run", kind, 10)
+        worker.send("run", kind, 8 * options.iterations)
+        switched, deadline = 0, time.monotonic() + 3
+        while time.monotonic() < deadline:
+            for verb in ("on", "off"):
+                answer = worker.control(verb)
+                if "error" in answer:
+                    return {"error": answer, "stderr": worker.stderr()}
+                switched += 1
+                time.sleep(0.03)
+        spans = worker.read()
+        busy = worker.busy(spans)
+        whole = [
+            time["kernels"][0]
+            for span, time in zip(spans, busy["iterations"])
+            if any(on[0] <= span[0] and span[1] <= on[1] for on in busy["recorded"])
+        ]
+        out[kind] = {"switched": switched, "iterations_recorded": len(whole), "kernels": sorted(set(whole))}
+        out["ok"] = out.get("ok", True) and len(out[kind]["kernels"]) == 1
+    out["end"] = worker.close()
     return out
 
 
@@ -321,7 +403,7 @@ def main():
     parser.add_argument("--library", type=Path, help="libcotenant_inject.so")
     parser.add_argument("--tool", type=Path, help="the example `trace` of crates/timeline")
     parser.add_argument("--models", default=",".join(SHAPES))
-    parser.add_argument("--checks", default="cost,complete,mps,profiler")
+    parser.add_argument("--checks", default="cost,complete,mps,profiler,start,toggle")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=100)
     options = parser.parse_args()
@@ -329,11 +411,19 @@ def main():
         return worker(options.worker)
     if not (options.library and options.tool):
         parser.error("--library and --tool are needed")
-    checks = {"cost": check_cost, "complete": check_complete, "mps": check_mps, "profiler": check_profiler}
+    checks = {
+        "cost": check_cost,
+        "complete": check_complete,
+        "mps": check_mps,
+        "profiler": check_profiler,
+        "start": check_start,
+        "toggle": check_toggle,
+    }
+    bad = False
     options.library, options.tool = options.library.resolve(), options.tool.resolve()
     for model in options.models.split(","):
         for name in options.checks.split(","):
-            if name in ("mps", "profiler") and model != options.models.split(",")[0]:
+            if name not in ("cost", "complete") and model != options.models.split(",")[0]:
                 continue
             begin = time.monotonic()
             with tempfile.TemporaryDirectory(prefix="trace-") as folder:
@@ -341,8 +431,10 @@ def main():
                     result = checks[name](options, model, folder)
                 except Exception as error:  # one check must not keep the others from running
                     result = {"error": f"{type(error).__name__}: {error}"}
+            bad |= "error" in result or not result.get("ok", True)
             result["took_s"] = round(time.monotonic() - begin, 1)
             print(json.dumps({"model": model, "check": name, "result": result}), flush=True)
+    return int(bad)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ import select
 import sys
 import time
 from array import array
-from typing import Any, Callable, Dict, Iterator, List, Optional, Union
+from collections.abc import Iterator
+from typing import Any, Callable
 
 __all__ = [
     "Failure",
@@ -53,8 +54,8 @@ __all__ = [
 #: Version of the protocol that this file speaks.
 PROTOCOL = 1
 
-#: Longest line that either side may write, bytes.
-MAX_LINE = 1 << 20
+#: Longest command that is read, bytes. An `arm` with 100,000 arrivals has a good megabyte.
+MAX_LINE = 1 << 22
 #: Longest time that lines of finished iterations are kept in memory, ns.
 KEEP_NS = 2_000_000_000
 #: The last part of a wait is spent spinning on the clock: sleeping wakes up late by 50 us and more, ns.
@@ -82,13 +83,17 @@ def _one_line(text: str, limit: int = 1000) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def _describe(exc: BaseException) -> "tuple[str, str]":
+def _describe(exc: BaseException) -> tuple[str, str]:
     """KIND and TEXT of the `error` line for an exception."""
     if isinstance(exc, Failure):
         return exc.kind, _one_line(str(exc))
     text = _one_line(str(exc))
     low = text.lower()
-    if type(exc).__name__ == "OutOfMemoryError" or "cuda error: out of memory" in low or "cublas_status_alloc_failed" in low:
+    if (
+        type(exc).__name__ == "OutOfMemoryError"
+        or "cuda error: out of memory" in low
+        or "cublas_status_alloc_failed" in low
+    ):
         # torch goes on with advice about its allocator; what was asked and what is free stands before it.
         return "memory", text.split(" is free.")[0] + (" is free" if " is free." in text else "")
     if isinstance(exc, MemoryError):
@@ -125,7 +130,7 @@ class _Link:
                 self.ended = True
                 return
 
-    def _take(self) -> Optional[str]:
+    def _take(self) -> str | None:
         line, found, rest = self.buffer.partition(b"\n")
         if not found:
             if len(self.buffer) > MAX_LINE:
@@ -147,7 +152,7 @@ class _Link:
         else:
             self.ended = True
 
-    def wait(self) -> Optional[str]:
+    def wait(self) -> str | None:
         """The next line, or None at the end of file."""
         while True:
             line = self._take()
@@ -155,7 +160,7 @@ class _Link:
                 return line
             self._fill()
 
-    def look(self, timeout_ms: int = 0) -> Optional[str]:
+    def look(self, timeout_ms: int = 0) -> str | None:
         """The next line if there is one within the time-out; None otherwise (see also `ended`)."""
         if self.buffer:
             line = self._take()
@@ -171,8 +176,9 @@ class _PassThrough:
     """What `iteration()` is in a program that nobody measures."""
 
     __slots__ = ("tokens",)
+    tokens: int | None
 
-    def __enter__(self) -> "_PassThrough":
+    def __enter__(self) -> _PassThrough:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -187,15 +193,15 @@ class _Session:
         self.state = _IDLE
         self.said_ready = False
         self.inside = False
-        self.setup: Optional[Callable[[Dict[str, Any]], None]] = None
-        self.armed: Optional[Callable[[], None]] = None
+        self.setup: Callable[[dict[str, Any]], None] | None = None
+        self.armed: Callable[[], None] | None = None
         # The phase: how much is asked for and how much was done.
         self.warmup_left = 0
         self.count = 0
         self.iterations = 0
         self.until_stop = False
         self.gap = 0
-        self.arrivals: List[int] = []
+        self.arrivals: list[int] = []
         self.at = 0
         self.fresh = False
         self.last_end = 0
@@ -204,7 +210,7 @@ class _Session:
         self.kept = array("q")
         self.last_flush = 0
         # The iteration under way.
-        self.tokens: Optional[int] = None
+        self.tokens: int | None = None
         self.sync = True
         self.start = 0
         self.arrival = -1
@@ -215,7 +221,7 @@ class _Session:
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> "_Session":
+    def __enter__(self) -> _Session:
         if self.inside:
             raise RuntimeError("cotenant.iteration() was entered again before it was left; iterations must not overlap")
         # Until there is something to run. Every turn is one step of the protocol.
@@ -334,7 +340,7 @@ class _Session:
             self.said_ready = True
             self.link.send("ready\n")
 
-    def _idle(self, line: Optional[str]) -> None:
+    def _idle(self, line: str | None) -> None:
         word, _, rest = (line if line is not None else "exit").partition(" ")
         if word == "exit":
             self._leave()
@@ -370,7 +376,7 @@ class _Session:
             self._give_up(f"cotenant sent an arm that cannot be read: {type(exc).__name__} {exc}")
             return
         if until not in ("count", "stop"):
-            self._give_up(f'cotenant asked for until={_one_line(until, 40)}, and only count and stop are known')
+            self._give_up(f"cotenant asked for until={_one_line(until, 40)}, and only count and stop are known")
         elif self.iterations < 1:
             self._give_up("cotenant asked for no iterations")
         elif self.arrivals and len(self.arrivals) < self.iterations:
@@ -405,7 +411,7 @@ class _Session:
             pass
         self.last_flush = at
 
-    def _in_phase(self, line: Optional[str]) -> None:
+    def _in_phase(self, line: str | None) -> None:
         if line == "stop":
             self._finish()
         elif line is None or line == "exit":
@@ -473,10 +479,10 @@ class _Session:
 
 
 _PASS = _PassThrough()
-_session: Optional[_Session] = None
+_session: _Session | None = None
 
 
-def _descriptor(name: str) -> Optional[int]:
+def _descriptor(name: str) -> int | None:
     text = os.environ.get(name)
     if text is None:
         return None
@@ -529,7 +535,7 @@ def active() -> bool:
     return _session is not None
 
 
-def iteration(tokens: Optional[int] = None, sync: bool = True) -> Union[_Session, _PassThrough]:
+def iteration(tokens: int | None = None, sync: bool = True) -> _Session | _PassThrough:
     """One iteration, as a context: ``with cotenant.iteration(): …``.
 
     `tokens` is how many tokens (or samples, or whatever you count) it produces; it may also be set inside, as
@@ -546,7 +552,7 @@ def iteration(tokens: Optional[int] = None, sync: bool = True) -> Union[_Session
     return session
 
 
-def iterations(tokens: Optional[int] = None, sync: bool = True, alone: Optional[int] = None) -> Iterator[int]:
+def iterations(tokens: int | None = None, sync: bool = True, alone: int | None = None) -> Iterator[int]:
     """Iterations as a loop: ``for i in cotenant.iterations(): …``; the body is one iteration.
 
     `alone` is how many there are when nobody measures (default: no end). See `iteration` for the rest.
@@ -571,9 +577,12 @@ def note(text: str) -> None:
 
 
 def fact(key: str, value: Any) -> None:
-    """Puts something into the record: `value` is anything that JSON can say. Call it before the first iteration."""
+    """Puts something into the record, before the first iteration.
+
+    `value` is what JSON can say (numbers must be finite); anything else goes in as its text.
+    """
     if _session is not None and _session.state != _OVER:
-        _session.link.send(f"fact {'_'.join(key.split())} {json.dumps(value)}\n")
+        _session.link.send(f"fact {'_'.join(key.split())} {json.dumps(value, allow_nan=False, default=str)}\n")
 
 
 def fail(text: str, kind: str = "failed") -> None:
@@ -587,7 +596,7 @@ def fail(text: str, kind: str = "failed") -> None:
     raise SystemExit(1)
 
 
-def on_setup(take: Callable[[Dict[str, Any]], None]) -> None:
+def on_setup(take: Callable[[dict[str, Any]], None]) -> None:
     """For programs that are started to be given a workload: `take` gets each ``setup`` as a dict.
 
     It is called from the entry of `iteration`; `ready` is said when it returns.
@@ -597,7 +606,7 @@ def on_setup(take: Callable[[Dict[str, Any]], None]) -> None:
 
 
 def on_armed(settle: Callable[[], None]) -> None:
-    """Calls `settle` after each warm-up, right before the barrier: the place for housekeeping such as ``gc.collect``."""
+    """Calls `settle` after each warm-up, right before the barrier: the place for housekeeping (``gc.collect``)."""
     if _session is not None:
         _session.armed = settle
 

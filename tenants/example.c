@@ -6,7 +6,9 @@
  *
  * In an experiment: command = ["./example", "2.5"], protocol = "lines".
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -17,7 +19,7 @@
 
 typedef long long ns;
 static FILE *in, *out;      /* the protocol's descriptors */
-static char line[1 << 20];  /* one command */
+static char line[1 << 22];  /* one command; an arm with many arrivals is long */
 static ns work_ns = 2000000; /* length of an iteration */
 
 static ns now(void) {

@@ -11,19 +11,20 @@ import inspect
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable
 
 import torch
 import transformers
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-from cotenant import Failure
+from cotenant import Failure, note
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 MODES = ("forward", "prefill", "decode")
-VERSION: Tuple[int, ...] = tuple(int(part) for part in transformers.__version__.split(".")[:2] if part.isdigit())
+VERSION: tuple[int, ...] = tuple(int(part) for part in transformers.__version__.split(".")[:2] if part.isdigit())
 #: `from_pretrained` and `from_config` call the type of the weights `dtype` from this version on.
 DTYPE_KEY = "dtype" if VERSION >= (4, 56) else "torch_dtype"
 
@@ -35,11 +36,12 @@ with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "models.json"
 INPUT_IDS: int = _TABLE["input_ids"]
 
 
-def built_in(name: str) -> Optional[Dict[str, Any]]:
+def built_in(name: str) -> dict[str, Any] | None:
     """The table's entry of this name, hub id or alias; upper and lower case are the same."""
     wanted = name.lower()
     for entry in _TABLE["models"]:
-        names = [entry["name"], entry["hub"], entry["hub"].rpartition("/")[2], *entry["aliases"]]
+        hub = entry["hub"] or ""
+        names = [entry["name"], hub, hub.rpartition("/")[2], *entry["aliases"]]
         if wanted in (known.lower() for known in names if known):
             return entry
     return None
@@ -58,7 +60,7 @@ def _mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def token_ids(seed: int, batch: int, sequence: int, vocabulary: int) -> List[List[int]]:
+def token_ids(seed: int, batch: int, sequence: int, vocabulary: int) -> list[list[int]]:
     """The synthetic input, `batch` rows of `sequence` ids.
 
     The id at (row, column) depends on the seed, the row and the column alone: a smaller batch or a shorter sequence is
@@ -86,10 +88,10 @@ class Loaded:
     weight_bytes: int
     weights: str
     seconds: float
-    max_sequence: Optional[int]
+    max_sequence: int | None
 
 
-def _config(setup: Dict[str, Any]) -> Tuple[Any, Optional[str], Optional[int]]:
+def _config(setup: dict[str, Any]) -> tuple[Any, str | None, int | None]:
     """Configuration, role if it is known, and longest sequence if it is known, of the model that a set-up names."""
     name, weights = setup["model"], setup["weights"]
     entry = built_in(name)
@@ -99,7 +101,7 @@ def _config(setup: Dict[str, Any]) -> Tuple[Any, Optional[str], Optional[int]]:
             raise Failure(
                 "failed",
                 f'the weights in {weights} are of a {config.model_type} model, and "{name}" is a '
-                f'{entry["config"]["model_type"]} model; name the model by its folder or hub id',
+                f"{entry['config']['model_type']} model; name the model by its folder or hub id",
             )
         return config, entry["role"] if entry else None, None
     if entry is not None:
@@ -152,13 +154,13 @@ def _parameters_without_memory() -> Iterator[None]:
     """
     register = nn.Module.register_parameter
 
-    def on_meta(module: nn.Module, name: str, parameter: Optional[nn.Parameter]) -> None:
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         register(module, name, parameter)
         # One that is there already is shared by two modules and must stay the same object.
         if parameter is not None and parameter.device.type != "meta":
             module._parameters[name] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
 
-    nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
@@ -173,7 +175,7 @@ def _fill(model: nn.Module, device: torch.device, dtype: torch.dtype, seed: int,
     own list of parameters, so they depend on seed, architecture, type and kind of device.
     """
     generator = torch.Generator(device).manual_seed(seed)
-    made: Dict[int, nn.Parameter] = {}
+    made: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, old in list(module._parameters.items()):
             if old is None:
@@ -195,7 +197,20 @@ def _fill(model: nn.Module, device: torch.device, dtype: torch.dtype, seed: int,
         del parameter.made_of  # type: ignore[attr-defined]
 
 
-def load(setup: Dict[str, Any], device: torch.device) -> Loaded:
+def _make(
+    kind: Any, config: Any, options: dict[str, Any], setup: dict[str, Any], device: torch.device, dtype: torch.dtype
+) -> tuple[Any, str]:
+    """The model with random or real weights, and what the weights are."""
+    if setup["weights"] != "random":
+        return kind.from_pretrained(setup["weights"], **options).to(device), setup["weights"]
+    with _parameters_without_memory():
+        model = kind.from_config(config, **options)
+    _fill(model, device, dtype, setup["seed"], getattr(config, "initializer_range", None) or 0.02)
+    model.tie_weights()
+    return model, f"random, seed {setup['seed']}"
+
+
+def load(setup: dict[str, Any], device: torch.device) -> Loaded:
     """Loads the model that a set-up names onto the device. Seconds are without the import of torch."""
     begin = time.monotonic()
     dtype = DTYPES[setup["dtype"]]
@@ -203,15 +218,11 @@ def load(setup: Dict[str, Any], device: torch.device) -> Loaded:
     role = role or _role(config)
     kind = AutoModelForCausalLM if role == "decoder" else AutoModel
     options = {DTYPE_KEY: dtype, "attn_implementation": setup["attention"]}
-    if setup["weights"] == "random":
-        with _parameters_without_memory():
-            model = kind.from_config(config, **options)
-        _fill(model, device, dtype, setup["seed"], getattr(config, "initializer_range", None) or 0.02)
-        model.tie_weights()
-        weights = f"random, seed {setup['seed']}"
-    else:
-        model = kind.from_pretrained(setup["weights"], **options).to(device)
-        weights = setup["weights"]
+    try:
+        model, weights = _make(kind, config, options, setup, device, dtype)
+    except ImportError as exc:
+        # What an attention implementation or a quantised checkpoint needs beside torch and transformers.
+        raise Failure("unavailable", f"{type(exc).__name__}: {exc}") from exc
     model.requires_grad_(False)
     model.eval()
     left = [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]
@@ -279,8 +290,8 @@ def cache_of(config: Any, place: Place) -> Any:
         def __init__(self) -> None:
             super().__init__(max_cache_len=place.length)
 
-        def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> Tuple[Any, Any]:
-            if self.keys is None:
+        def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+            if self.keys is None or self.values is None:
                 batch, heads, _tokens, _size = key_states.shape
                 self.keys = key_states.new_zeros(batch, heads, place.length, key_states.shape[-1])
                 self.values = value_states.new_zeros(batch, heads, place.length, value_states.shape[-1])
@@ -294,7 +305,7 @@ def cache_of(config: Any, place: Place) -> Any:
             self.values.index_copy_(2, place.position, value_states)
             return self.keys, self.values
 
-        def get_mask_sizes(self, query: Any) -> Tuple[int, int]:
+        def get_mask_sizes(self, query: Any) -> tuple[int, int]:
             # The number of tokens, or in version 4 their positions.
             tokens = query if isinstance(query, int) else query.shape[0]
             return (tokens if place.prefilling else place.length), 0
@@ -338,7 +349,7 @@ def same_masks_as_eager() -> Iterator[None]:
 class Steps:
     """One workload on a loaded model: `run()` is one iteration, which produces `tokens` tokens."""
 
-    def __init__(self, loaded: Loaded, setup: Dict[str, Any], device: torch.device) -> None:
+    def __init__(self, loaded: Loaded, setup: dict[str, Any], device: torch.device) -> None:
         self.mode, self.device = setup["mode"], device
         self.batch, self.sequence = setup["batch"], setup["sequence"]
         model, config = loaded.model, loaded.model.config
@@ -347,8 +358,8 @@ class Steps:
         self.ids = torch.tensor(rows, dtype=torch.long, device=device)
         self.call: Any = model
         self.graph: Any = None
-        self.compile_seconds: Optional[float] = None
-        self.capture_seconds: Optional[float] = None
+        self.compile_seconds: float | None = None
+        self.capture_seconds: float | None = None
         self.tokens = self.batch * (1 if self.mode == "decode" else self.sequence)
         self.out: Any = None
         self._steps_done = 0
@@ -383,10 +394,17 @@ class Steps:
             self._capture()
         self.rewind()
 
-    def _check(self, loaded: Loaded, setup: Dict[str, Any]) -> None:
+    def _check(self, loaded: Loaded, setup: dict[str, Any]) -> None:
         if self.mode != "forward" and loaded.role != "decoder":
             raise Failure(
-                "failed", f'mode = "{self.mode}" needs a decoder, and {setup["model"]} is an encoder: use mode = "forward"'
+                "failed",
+                f'mode = "{self.mode}" needs a decoder, and {setup["model"]} is an encoder: use mode = "forward"',
+            )
+        if self.mode == "decode" and "flash" in setup["attention"]:
+            raise Failure(
+                "failed",
+                f'attention = "{setup["attention"]}" cannot leave out the unused end of a static cache, which '
+                'mode = "decode" needs: use "sdpa" or "eager"',
             )
         if setup["cuda_graph"] and self.device.type != "cuda":
             raise Failure("failed", 'cuda_graph = true needs device = "cuda"')
@@ -396,17 +414,17 @@ class Steps:
             raise Failure("failed", f"{what} exceed the {loaded.max_sequence} positions of {setup['model']}")
 
     @staticmethod
-    def _keywords(model: Any) -> List[str]:
+    def _keywords(model: Any) -> list[str]:
         """Names under which the model wants positions; version 4 also asks for places in the cache."""
         names = inspect.signature(model.forward).parameters
         return [name for name in ("position_ids", "cache_position") if name in names]
 
     @staticmethod
-    def _logits_key(model: Any) -> Dict[str, int]:
+    def _logits_key(model: Any) -> dict[str, int]:
         names = inspect.signature(model.forward).parameters
         return {name: 1 for name in ("logits_to_keep", "num_logits_to_keep") if name in names}
 
-    def _positions(self, positions: Any) -> Dict[str, Any]:
+    def _positions(self, positions: Any) -> dict[str, Any]:
         values = {"position_ids": positions.unsqueeze(0), "cache_position": positions}
         return {name: values[name] for name in self.keywords}
 
@@ -453,6 +471,7 @@ class Steps:
 
     def _compile(self, model: Any) -> None:
         begin = time.monotonic()
+        note("compiling the model")
         self.call = torch.compile(model)
         try:
             with same_masks_as_eager():

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import traceback
-from typing import Any, Dict, Optional, Tuple
+from typing import Any
 
 import cotenant
 
@@ -23,7 +23,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 #: Keys of a set-up with what is taken when they are absent.
-DEFAULTS: Dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "model": None,
     "weights": "random",
     "dtype": "fp16",
@@ -41,8 +41,11 @@ DEFAULTS: Dict[str, Any] = {
 #: The model stays loaded while these are the same.
 OF_THE_MODEL = ("model", "weights", "dtype", "seed", "device", "attention", "compile")
 
+#: Objects made and not freed again by their counts, from which on garbage is collected between two iterations.
+GARBAGE = 10_000
 
-def checked(setup: Dict[str, Any]) -> Dict[str, Any]:
+
+def checked(setup: dict[str, Any]) -> dict[str, Any]:
     """The set-up with defaults, or `Failure` with the key that is wrong and what would be right."""
     full = {**DEFAULTS, **{key: value for key, value in setup.items() if key in DEFAULTS}}
     choices = {"dtype": ("fp16", "bf16", "fp32"), "mode": ("forward", "prefill", "decode")}
@@ -58,16 +61,26 @@ def checked(setup: Dict[str, Any]) -> Dict[str, Any]:
     return full
 
 
+def tidy() -> None:
+    """Between two iterations: collects garbage if much has gathered.
+
+    transformers 5 leaves none; version 4 leaves cycles of objects in each step, which may hold tensors, so it would not
+    do to collect at the barrier alone.
+    """
+    if gc.get_count()[0] > GARBAGE:
+        gc.collect()
+
+
 class Worker:
     """The model and the workload of now."""
 
     def __init__(self) -> None:
-        self.key: Optional[Tuple[Any, ...]] = None
+        self.key: tuple[Any, ...] | None = None
         self.loaded: Any = None
         self.steps: Any = None
         self.device: Any = None
 
-    def setup(self, setup: Dict[str, Any]) -> None:
+    def setup(self, setup: dict[str, Any]) -> None:
         """Prepares a workload; the failure of it is told to the run by the caller."""
         try:
             self._setup(setup)
@@ -76,7 +89,7 @@ class Worker:
             sys.stderr.flush()
             raise
 
-    def _setup(self, asked: Dict[str, Any]) -> None:
+    def _setup(self, asked: dict[str, Any]) -> None:
         import torch
         import transformers
 
@@ -108,7 +121,7 @@ class Worker:
         steps = self.steps
         torch_model.free(device)
 
-        facts: Dict[str, Any] = {
+        facts: dict[str, Any] = {
             "model": setup["model"],
             "role": loaded.role,
             "parameters": loaded.parameters,
@@ -130,7 +143,7 @@ class Worker:
             "transformers": transformers.__version__,
             "cuda": torch.version.cuda,
             "python": platform.python_version(),
-            "garbage_collection": "between phases only",
+            "garbage_collection": "between iterations",
         }
         if setup["mode"] == "decode":
             facts["tokens"] = setup["tokens"]
@@ -147,8 +160,8 @@ class Worker:
             facts["threads"] = torch.get_num_threads()
         for name, value in facts.items():
             cotenant.fact(name, value)
-        # What lives now lives until the next set-up. Leaving it out of collections keeps them short, and collections
-        # happen at the barrier only: one in the middle of an iteration would look like interference.
+        # What lives now lives until the next set-up, and leaving it out of collections keeps them short. They happen
+        # at the barrier and between iterations (`tidy`): one within an iteration would look like interference.
         gc.freeze()
         gc.disable()
 
@@ -159,19 +172,24 @@ class Worker:
         try:
             device = torch.device(name)
         except RuntimeError as exc:
-            raise cotenant.Failure("failed", f'device = "{name}" is none that torch knows: use "cuda" or "cpu"') from exc
+            raise cotenant.Failure(
+                "failed", f'device = "{name}" is none that torch knows: use "cuda" or "cpu"'
+            ) from exc
         if device.type == "cuda" and not torch.cuda.is_available():
             reason = "was built without CUDA" if torch.version.cuda is None else "finds no usable GPU"
             raise cotenant.Failure(
                 "unavailable",
-                f'torch {torch.__version__} {reason}: install a build of torch that fits the driver, or set device = "cpu"',
+                f"torch {torch.__version__} {reason}: install a build of torch that fits the driver, "
+                'or set device = "cpu"',
             )
         if device.type != "cuda":
             return device
         # With its number: "cuda" alone means whichever is current.
         index = torch.cuda.current_device() if device.index is None else device.index
         if index >= torch.cuda.device_count():
-            raise cotenant.Failure("unavailable", f'device = "{name}" is not there: torch sees {torch.cuda.device_count()}')
+            raise cotenant.Failure(
+                "unavailable", f'device = "{name}" is not there: torch sees {torch.cuda.device_count()}'
+            )
         torch.cuda.set_device(index)
         return torch.device("cuda", index)
 
@@ -204,10 +222,14 @@ def main() -> None:
     except Exception as exc:
         traceback.print_exc(file=sys.stderr)
         missing = getattr(exc, "name", None) if isinstance(exc, ModuleNotFoundError) else None
-        reason = f"has no module {missing}" if missing else f"cannot import torch and transformers ({type(exc).__name__}: {exc})"
+        reason = (
+            f"has no module {missing}"
+            if missing
+            else f"cannot import torch and transformers ({type(exc).__name__}: {exc})"
+        )
         cotenant.fail(
-            f"{sys.executable} (Python {platform.python_version()}) {reason}: install torch and transformers for it, or name "
-            'another interpreter with python = "…"',
+            f"{sys.executable} (Python {platform.python_version()}) {reason}: install torch and transformers for it, "
+            'or name another interpreter with python = "…"',
             kind="unavailable",
         )
     worker = Worker()
@@ -218,6 +240,7 @@ def main() -> None:
         while True:
             with cotenant.iteration() as it:
                 it.tokens = worker.run()
+            tidy()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ const NAME: &str = "libcotenant_inject.so";
 /// Small rather than fast: what it does per launch is little. It must unwind, to catch its own panics.
 const PROFILE: [&str; 7] = [
     "opt-level=\"s\"",
-    "lto=true",
+    "lto=\"off\"",
     "codegen-units=1",
     "panic=\"unwind\"",
     "strip=\"symbols\"",

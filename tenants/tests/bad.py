@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from typing import Callable, Dict, NoReturn, Optional
+from typing import Callable, NoReturn
 
 READ, WRITE = int(os.environ.get("COTENANT_IN", "0")), int(os.environ.get("COTENANT_OUT", "1"))
 _buffer = b""
@@ -164,7 +164,7 @@ def wrong_version() -> None:
     hear()
 
 
-MODES: Dict[str, Callable[[], None]] = {
+MODES: dict[str, Callable[[], None]] = {
     "no-torch": no_torch,
     "memory": memory,
     "hang": hang_after_armed,
@@ -180,7 +180,7 @@ MODES: Dict[str, Callable[[], None]] = {
 }
 
 
-def main(mode: Optional[str]) -> None:
+def main(mode: str | None) -> None:
     if mode not in MODES:
         sys.exit(f"usage: bad.py MODE, one of: {', '.join(MODES)}")
     try:

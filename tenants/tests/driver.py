@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TENANTS = os.path.dirname(HERE)
@@ -39,13 +40,13 @@ class Iteration:
 
     start: int
     end: int
-    options: Dict[str, int] = field(default_factory=dict)
+    options: dict[str, int] = field(default_factory=dict)
 
 
 class Tenant:
     """A program under the protocol."""
 
-    def __init__(self, command: Sequence[str], env: Optional[Dict[str, str]] = None, timeout: float = 20.0) -> None:
+    def __init__(self, command: Sequence[str], env: dict[str, str] | None = None, timeout: float = 20.0) -> None:
         self.timeout = timeout
         to_tenant, self.write_fd = os.pipe()[0:2]
         self.read_fd, from_tenant = os.pipe()[0:2]
@@ -63,11 +64,11 @@ class Tenant:
         os.close(to_tenant)
         os.close(from_tenant)
         self.buffer = b""
-        self.lines: List[str] = []
-        self.notes: List[str] = []
-        self.facts: Dict[str, Any] = {}
+        self.lines: list[str] = []
+        self.notes: list[str] = []
+        self.facts: dict[str, Any] = {}
 
-    def __enter__(self) -> "Tenant":
+    def __enter__(self) -> Tenant:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,7 +88,7 @@ class Tenant:
     def send(self, line: str) -> None:
         os.write(self.write_fd, (line + "\n").encode())
 
-    def line(self, timeout: Optional[float] = None) -> str:
+    def line(self, timeout: float | None = None) -> str:
         """The next line that is neither note nor fact."""
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
@@ -116,7 +117,7 @@ class Tenant:
                 raise Gone(f"after {self.lines[-1:]}; {self.tail()}")
             self.buffer += data
 
-    def expect(self, wanted: str, timeout: Optional[float] = None) -> None:
+    def expect(self, wanted: str, timeout: float | None = None) -> None:
         line = self.line(timeout)
         if line != wanted:
             raise AssertionError(f"expected {wanted!r}, got {line!r}")
@@ -125,13 +126,15 @@ class Tenant:
         self.expect("hello 1")
         self.expect("ready")
 
-    def setup(self, **workload: Any) -> Dict[str, Any]:
+    def setup(self, **workload: Any) -> dict[str, Any]:
         self.facts = {}
         self.send("setup " + json.dumps(workload))
         self.expect("ready")
         return self.facts
 
-    def arm(self, iterations: int, warmup: int = 0, until: str = "count", gap: int = 0, arrivals: Sequence[int] = ()) -> None:
+    def arm(
+        self, iterations: int, warmup: int = 0, until: str = "count", gap: int = 0, arrivals: Sequence[int] = ()
+    ) -> None:
         tail = f" arrivals={','.join(map(str, arrivals))}" if arrivals else ""
         self.send(f"arm warmup={warmup} iterations={iterations} until={until} gap={gap}{tail}")
         self.expect("armed")
@@ -141,9 +144,9 @@ class Tenant:
         self.send(f"go {at}")
         return at
 
-    def collect(self, until: str = "done") -> Tuple[List[Iteration], bool]:
+    def collect(self, until: str = "done") -> tuple[list[Iteration], bool]:
         """Iterations up to the line `until`, and whether `enough` was among the lines."""
-        out: List[Iteration] = []
+        out: list[Iteration] = []
         enough = False
         while True:
             line = self.line()
@@ -158,7 +161,7 @@ class Tenant:
             if line == until:
                 return out, enough
 
-    def phase(self, iterations: int, **options: Any) -> Tuple[int, List[Iteration]]:
+    def phase(self, iterations: int, **options: Any) -> tuple[int, list[Iteration]]:
         self.arm(iterations, **options)
         at = self.go()
         return at, self.collect()[0]

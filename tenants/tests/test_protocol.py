@@ -241,8 +241,8 @@ class Ends(unittest.TestCase):
 
     def test_out_of_memory_of_torch(self) -> None:
         message = (
-            "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.10 GiB of which 3.25 MiB "
-            "is free. Of the allocated memory 78.00 GiB is allocated by PyTorch. If reserved …"
+            "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.10 GiB of which 3.25 "
+            "MiB is free. Of the allocated memory 78.00 GiB is allocated by PyTorch. If reserved …"
         )
         e = self.ended(
             "import cotenant\nclass OutOfMemoryError(RuntimeError): pass\nwhile True:\n"
@@ -260,7 +260,14 @@ class Ends(unittest.TestCase):
             self.assertEqual(t.process.wait(5), 1)
 
     def test_what_is_no_command(self) -> None:
-        for line in ("frobnicate", "go 5", "setup {}", "arm warmup=0", "arm iterations=2 arrivals=1", "arm iterations=0"):
+        for line in (
+            "frobnicate",
+            "go 5",
+            "setup {}",
+            "arm warmup=0",
+            "arm iterations=2 arrivals=1",
+            "arm iterations=0",
+        ):
             with self.subTest(line=line), program(COUNTING) as t:
                 t.greet()
                 t.send(line)
@@ -395,7 +402,17 @@ class Examples(unittest.TestCase):
     def test_c(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             binary = os.path.join(folder, "example")
-            command = ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-O2", "-o", binary, os.path.join(TENANTS, "example.c")]
+            command = [
+                "cc",
+                "-std=c99",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-O2",
+                "-o",
+                binary,
+                os.path.join(TENANTS, "example.c"),
+            ]
             subprocess.run(command, check=True)
             with Tenant([binary, "2"]) as t:
                 t.greet()

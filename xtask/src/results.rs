@@ -45,6 +45,7 @@ fn read(dir: &Path) -> Result<RunData, String> {
         outcomes: run.outcomes,
         warnings: run.warnings,
         summary,
+        telemetry: None,
     })
 }
 

@@ -6,11 +6,18 @@
 //   -DBARE                                               only what names a GPU: an old driver
 //   -DREFUSING                                           all functions, and each says "not supported"
 //   -DBROKEN                                             initialisation fails as without a driver
+//   -DMIG_OFF                                            GPU 0 has MIG off, and so its counters tell of all of it
+//   -DGPM_REFUSED                                        GPM is there and snapshots are not permitted
+//
+// GPM's counters are renewed every 100 ms, as on an H100, and every metric of GPU 0 reads its own number in percent but
+// for DFMA (6), which this GPU lacks. Power now is 50 W, and the energy counter runs at 100 W.
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef int nvmlReturn_t;
 typedef struct device *nvmlDevice_t;
-enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, SMALL = 7, DRIVER_NOT_LOADED = 9 };
+enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, SMALL = 7, DRIVER_NOT_LOADED = 9 };
 
 struct device {
     const char *name, *uuid;
@@ -24,8 +31,13 @@ static struct device small = {"NVIDIA H100 80GB HBM3 MIG 1g.10gb", "MIG-11111111
 static struct device large = {"NVIDIA H100 80GB HBM3 MIG 3g.40gb", "MIG-11111111-aaaa-5bbb-8ccc-000000000002",
                               40ull << 30, -1, {0}};
 // Instances need not stand at the first indices.
+#ifdef MIG_OFF
+#define MIG 0
+#else
+#define MIG 1
+#endif
 static struct device gpus[2] = {
-    {"NVIDIA H100 80GB HBM3", "GPU-00000000-0000-0000-0000-00000000000a", 80ull << 30, 1, {0, &small, 0, &large}},
+    {"NVIDIA H100 80GB HBM3", "GPU-00000000-0000-0000-0000-00000000000a", 80ull << 30, MIG, {0, &small, 0, &large}},
     {"NVIDIA L4", "GPU-00000000-0000-0000-0000-00000000000b", 24ull << 30, -1, {0}},
 };
 
@@ -147,6 +159,76 @@ nvmlReturn_t nvmlGpmQueryDeviceSupport(nvmlDevice_t d, unsigned int both[2]) {
     both[1] = d == &gpus[0];
     return SUCCESS;
 }
+static unsigned long long now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000ull + t.tv_nsec / 1000000;
+}
+nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t d, unsigned long long *mj) {
+    MAYBE
+    *mj = 100 * now_ms();
+    return SUCCESS;
+}
+struct field {
+    unsigned int id, scope;
+    long long timestamp, latency;
+    unsigned int type; // 1: unsigned int
+    nvmlReturn_t result;
+    union {
+        unsigned int u32;
+        unsigned long long u64;
+    } value;
+};
+nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t d, int n, struct field *fields) {
+    MAYBE
+    for (int i = 0; i < n; i++) {
+        fields[i].type = 1;
+        fields[i].value.u32 = 50000;
+        fields[i].result = fields[i].id == 186 ? SUCCESS : NOT_SUPPORTED;
+    }
+    return SUCCESS;
+}
+struct sample {
+    unsigned long long tick;
+};
+nvmlReturn_t nvmlGpmSampleAlloc(struct sample **s) {
+    MAYBE
+    *s = calloc(1, sizeof **s);
+    return SUCCESS;
+}
+nvmlReturn_t nvmlGpmSampleFree(struct sample *s) {
+    free(s);
+    return SUCCESS;
+}
+nvmlReturn_t nvmlGpmSampleGet(nvmlDevice_t d, struct sample *s) {
+    MAYBE
+#ifdef GPM_REFUSED
+    return NO_PERMISSION;
+#endif
+    s->tick = now_ms() / 100;
+    return SUCCESS;
+}
+struct metrics {
+    unsigned int version, n;
+    struct sample *from, *to;
+    struct {
+        unsigned int id;
+        nvmlReturn_t result;
+        double value;
+        char *names[3];
+    } metrics[];
+};
+nvmlReturn_t nvmlGpmMetricsGet(struct metrics *m) {
+    MAYBE
+    double renewed = m->to->tick != m->from->tick;
+    for (unsigned int i = 0; i < m->n; i++) {
+        unsigned int id = m->metrics[i].id;
+        // 10 is DRAM: a quotient, and so not a number where nothing was counted.
+        m->metrics[i].value = id == 10 ? id * renewed / renewed : id * renewed;
+        m->metrics[i].result = id == 6 ? NOT_SUPPORTED : SUCCESS;
+    }
+    return SUCCESS;
+}
 nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t d, unsigned int *mode) {
     MAYBE
     *mode = 3;
@@ -170,6 +252,7 @@ nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t d, unsigned in
     if (*n == 1 && out != NULL) {
         memset(out, 0, sizeof *out);
         out->pid = 4242;
+        out->memory = 3ull << 20;
     }
     return SUCCESS;
 }

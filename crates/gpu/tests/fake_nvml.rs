@@ -1,6 +1,6 @@
 //! NVML as a machine with MIG would answer, from a small library that is compiled here: no such machine is at hand.
 
-use cotenant_gpu::nvml::{Inventory, Monitor, Reading};
+use cotenant_gpu::nvml::{Gpm, GpmGap, Inventory, Monitor, ProcessMemory, Reading};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -90,7 +90,7 @@ fn a_reading_carries_units_and_throttle_words() {
     let Some(fake) = Fake::compile(&["-DTHROTTLE=0x400000000000004fULL"]) else { return };
     let r = fake.monitor().read(0).expect("a reading");
     assert_eq!((r.sm_clock_mhz, r.memory_clock_mhz), (Some(1755), Some(2619)));
-    assert_eq!((r.power_w, r.temperature_c), (Some(123.456), Some(41)));
+    assert_eq!((r.power_w, r.power_instant_w, r.temperature_c), (Some(123.456), Some(50.0), Some(41)));
     assert_eq!((r.utilization_pct, r.memory_used), (Some(77), Some(1 << 30)));
     assert_eq!(r.throttle, ["software power cap", "hardware slowdown", "hardware thermal slowdown"]);
     let other = fake.monitor().read(1).expect("a reading");
@@ -118,6 +118,66 @@ fn each_throttle_bit_has_its_word() {
             "{quiet} slows nothing down"
         );
     }
+}
+
+#[test]
+fn a_sampler_reads_processes_memory_and_energy() {
+    let Some(fake) = Fake::compile(&[]) else { return };
+    let m = fake.monitor();
+    let s = m.sampler(0).expect("a sampler");
+    assert_eq!(s.read(), Reading { memory_used: None, ..m.read(0).expect("a reading") });
+    assert_eq!(s.memory_used(), Some(1 << 30));
+    assert_eq!(s.processes(), Some(vec![ProcessMemory { pid: 4242, bytes: Some(3 << 20) }]));
+    assert_eq!(m.sampler(1).expect("a sampler").processes(), Some(Vec::new()));
+    let first = s.energy_mj().expect("energy");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert!(s.energy_mj().expect("energy") >= first + 100 * 19, "100 W");
+    assert!(m.sampler(2).is_err(), "there is no third GPU");
+}
+
+#[test]
+fn gpm_tells_the_means_between_two_snapshots_once_the_counters_are_new() {
+    let Some(fake) = Fake::compile(&["-DMIG_OFF"]) else { return };
+    let m = fake.monitor();
+    let s = m.sampler(0).expect("a sampler");
+    assert_eq!(s.gpm(), Ok(()));
+    let begin = s.gpm_snapshot().expect("a snapshot");
+    assert_eq!(s.gpm_between(&begin, &begin), None, "counters stand still within a tick");
+    std::thread::sleep(std::time::Duration::from_millis(101));
+    let end = s.gpm_snapshot().expect("a snapshot");
+    let expected = Gpm {
+        sm_active: Some(2.0),
+        sm_occupancy: Some(3.0),
+        integer: Some(4.0),
+        tensor: Some(5.0),
+        tensor_dfma: None,
+        tensor_hmma: Some(7.0),
+        tensor_imma: Some(9.0),
+        dram: Some(10.0),
+        fp64: Some(11.0),
+        fp32: Some(12.0),
+        fp16: Some(13.0),
+    };
+    assert_eq!(s.gpm_between(&begin, &end), Some(expected));
+    assert_eq!(s.graphics_between(&begin, &end), Some(1.0));
+}
+
+#[test]
+fn a_gpu_without_gpm_says_why() {
+    let gap = |flags: &[&str], gpu| {
+        let fake = Fake::compile(flags)?;
+        let m = fake.monitor();
+        let s = m.sampler(gpu).expect("a sampler");
+        assert!(s.gpm_snapshot().is_none());
+        Some(s.gpm().expect_err("a gap"))
+    };
+    let Some(mig) = gap(&[], 0) else { return };
+    assert_eq!(mig, GpmGap::Mig);
+    assert_eq!(gap(&[], 1), Some(GpmGap::NoCounters));
+    assert_eq!(gap(&["-DREFUSING"], 0), Some(GpmGap::NoCounters));
+    assert_eq!(gap(&["-DBARE"], 0), Some(GpmGap::OldDriver));
+    let refused = gap(&["-DMIG_OFF", "-DGPM_REFUSED"], 0).expect("a gap");
+    assert!(matches!(&refused, GpmGap::Refused(words) if words.contains("permission")), "{refused}");
 }
 
 /// Everything that may be absent is.

@@ -44,8 +44,10 @@ pub fn install(folder: &Path) -> io::Result<PathBuf> {
 /// `<folder>/<pid>.trace` for each process that uses the GPU. With `from_start` everything is recorded from the
 /// first launch; else nothing is until it is asked for.
 pub fn environment(library: &Path, folder: &Path, from_start: bool) -> Vec<(&'static str, PathBuf)> {
-    let mut variables =
-        vec![("CUDA_INJECTION64_PATH", library.to_path_buf()), (cotenant_timeline::ENV_FOLDER, folder.to_path_buf())];
+    let mut variables = vec![
+        ("CUDA_INJECTION64_PATH", library.to_path_buf()),
+        (cotenant_timeline::ENV_FOLDER, folder.to_path_buf()),
+    ];
     if from_start {
         variables.push((cotenant_timeline::ENV_START, PathBuf::from("on")));
     }

@@ -11,7 +11,7 @@ const KEPT: usize = 8;
 const MOST_OUT: usize = 64;
 
 /// A buffer, aligned to 8 bytes as CUPTI asks.
-type Buffer = Box<[u64]>;
+pub type Buffer = Box<[u64]>;
 
 fn fresh() -> Buffer {
     vec![0; BUFFER_BYTES / size_of::<u64>()].into_boxed_slice()
@@ -51,20 +51,26 @@ impl Pool {
         Some(Box::into_raw(buffer).cast())
     }
 
-    /// Takes a buffer back.
-    ///
-    /// # Safety
-    /// It came from [`Pool::take`] and was not given back before.
-    pub unsafe fn give_back(&mut self, buffer: *mut u8) {
-        let words = std::ptr::slice_from_raw_parts_mut(buffer.cast::<u64>(), BUFFER_BYTES / size_of::<u64>());
-        // SAFETY: `take` made this pointer from a box of just this many words.
-        let mut buffer = unsafe { Box::from_raw(words) };
+    /// Keeps a buffer that has come back, or frees it when enough are kept.
+    pub fn keep(&mut self, buffer: Buffer) {
         self.out = self.out.saturating_sub(1);
         if self.free.len() < KEPT {
-            buffer.fill(0);
             self.free.push(buffer);
         }
     }
+}
+
+/// Takes over a buffer that has come back, and zeroes it. This takes a while, so it is done without holding the pool,
+/// which a launching thread may be waiting for.
+///
+/// # Safety
+/// It came from [`Pool::take`] and was not taken over since.
+pub unsafe fn take_over(buffer: *mut u8) -> Buffer {
+    let words = std::ptr::slice_from_raw_parts_mut(buffer.cast::<u64>(), BUFFER_BYTES / size_of::<u64>());
+    // SAFETY: `take` made this pointer from a box of just this many words.
+    let mut buffer = unsafe { Box::from_raw(words) };
+    buffer.fill(0);
+    buffer
 }
 
 #[cfg(test)]
@@ -85,14 +91,14 @@ mod tests {
             bytes.fill(0xff);
         }
         for buffer in taken {
-            // SAFETY: taken above, given back once.
-            unsafe { pool.give_back(buffer) };
+            // SAFETY: taken above, taken over once.
+            pool.keep(unsafe { take_over(buffer) });
         }
         assert_eq!(pool.free.len(), KEPT);
         let again = pool.take().unwrap();
         // SAFETY: as above.
         assert!(unsafe { std::slice::from_raw_parts(again, BUFFER_BYTES) }.iter().all(|&byte| byte == 0));
-        // SAFETY: taken above, given back once.
-        unsafe { pool.give_back(again) };
+        // SAFETY: taken above, taken over once.
+        pool.keep(unsafe { take_over(again) });
     }
 }

@@ -8,6 +8,7 @@ use crate::search;
 use crate::sys::Loaded;
 use cotenant_timeline::format::{Lane, UNTOLD};
 use std::ffi::{CStr, c_char, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// CUPTI's result codes; 0 is success.
 pub type Status = u32;
@@ -69,6 +70,7 @@ functions! {
     get_result_string: c"cuptiGetResultString", fn(Status, *mut *const c_char);
     subscribe: c"cuptiSubscribe", fn(*mut *mut c_void, Callback, *mut c_void);
     unsubscribe: c"cuptiUnsubscribe", fn(*mut c_void);
+    enable_callback: c"cuptiEnableCallback", fn(u32, *mut c_void, u32, u32);
     set_attribute: c"cuptiActivitySetAttribute", fn(u32, *mut usize, *mut c_void);
     register_callbacks: c"cuptiActivityRegisterCallbacks", fn(RequestBuffer, CompleteBuffer);
     register_clock: c"cuptiActivityRegisterTimestampCallback", fn(Clock);
@@ -93,7 +95,18 @@ pub struct Subscription(*mut c_void);
 // SAFETY: CUPTI's handle may be used from any thread.
 unsafe impl Send for Subscription {}
 
-extern "C" fn no_callback(_: *mut c_void, _: u32, _: u32, _: *const c_void) {}
+/// The domain of callbacks about resources, and the event that a graph was made executable.
+const RESOURCE: u32 = 3;
+const GRAPH_INSTANTIATED: u32 = 18;
+
+/// Set when a graph is made executable while the seat is held.
+pub static GRAPH_SEEN: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn resource_event(_: *mut c_void, domain: u32, event: u32, _: *const c_void) {
+    if domain == RESOURCE && event == GRAPH_INSTANTIATED {
+        GRAPH_SEEN.store(true, Ordering::Release);
+    }
+}
 
 impl Cupti {
     /// Finds and loads CUPTI.
@@ -124,12 +137,16 @@ impl Cupti {
     /// Takes the one seat that a process has for a client of CUPTI.
     pub fn subscribe(&self) -> Result<Subscription, String> {
         let mut handle = std::ptr::null_mut();
-        // SAFETY: a valid place for the handle, and a callback that does nothing and is never enabled.
-        let status = unsafe { (self.functions.subscribe)(&mut handle, no_callback, std::ptr::null_mut()) };
+        // SAFETY: a valid place for the handle, and a callback of the right type that reads no argument but numbers.
+        let status = unsafe { (self.functions.subscribe)(&mut handle, resource_event, std::ptr::null_mut()) };
         if matches!(status, MULTIPLE_SUBSCRIBERS | MAX_LIMIT_REACHED) {
             return Err("another client of CUPTI, such as a profiler, is active in the process".into());
         }
         self.checked("cuptiSubscribe", status)?;
+        // SAFETY: the handle that was just returned.
+        if unsafe { (self.functions.enable_callback)(1, handle, RESOURCE, GRAPH_INSTANTIATED) } != 0 {
+            GRAPH_SEEN.store(true, Ordering::Release);
+        }
         Ok(Subscription(handle))
     }
 
@@ -140,7 +157,7 @@ impl Cupti {
     }
 
     /// Takes CUPTI and any subscription out of the process, where this version can come back; tells whether it did.
-    /// The program must have nothing on the device.
+    /// The program must have nothing on the device, and no graph that CUPTI has touched.
     pub fn finalize(&self) -> bool {
         // SAFETY: buffers were flushed and the device is idle, as the caller has been promised.
         self.version >= CAN_COME_BACK && unsafe { (self.functions.finalize)() } == 0
@@ -153,13 +170,17 @@ impl Cupti {
         // SAFETY: the attribute is one byte. If this version refuses it, CUPTI zeroes the buffers itself.
         unsafe { (self.functions.set_attribute)(ATTRIBUTE_ZEROED, &mut size, (&raw mut zeroed).cast()) };
         // SAFETY: functions of the right types that stay loaded.
-        self.checked("cuptiActivityRegisterCallbacks", unsafe { (self.functions.register_callbacks)(request, complete) })
+        self.checked("cuptiActivityRegisterCallbacks", unsafe {
+            (self.functions.register_callbacks)(request, complete)
+        })
     }
 
     /// Registers the clock that records are told in.
     pub fn register_clock(&self, clock: Clock) -> Result<(), String> {
         // SAFETY: a function of the right type that stays loaded.
-        self.checked("cuptiActivityRegisterTimestampCallback", unsafe { (self.functions.register_clock)(clock) })
+        self.checked("cuptiActivityRegisterTimestampCallback", unsafe {
+            (self.functions.register_clock)(clock)
+        })
     }
 
     /// Starts recording a kind.
@@ -206,7 +227,9 @@ impl Cupti {
 fn check_version(version: u32) -> Result<(), String> {
     match version {
         OLDEST..UNCHECKED => Ok(()),
-        ..OLDEST => Err(format!("libcupti is too old (version {version}); it must be that of CUDA 11.8 or later")),
+        ..OLDEST => {
+            Err(format!("libcupti is too old (version {version}); it must be that of CUDA 11.8 or later"))
+        }
         _ => Err(format!("libcupti's version {version} is newer than this library knows (up to CUDA 13)")),
     }
 }
@@ -367,6 +390,126 @@ impl TransferActivity {
     }
 }
 
-/// The largest number of a name, shape or lane that is given out; beyond it they are [`UNTOLD`].
+/// Most names, shapes and sites that are given numbers; further ones are [`UNTOLD`].
 pub const MOST_DEFINITIONS: u32 = 1 << 20;
 const _: () = assert!(MOST_DEFINITIONS < UNTOLD);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    /// The fields of a kernel's record in their order, up to the last that is read; the compiler finds the places.
+    #[repr(C)]
+    struct KernelRecord {
+        kind: u32,
+        cache_config: u8,
+        shared_config: u8,
+        registers: u16,
+        partitioned_requested: u32,
+        partitioned_executed: u32,
+        start: u64,
+        end: u64,
+        completed: u64,
+        device: u32,
+        context: u32,
+        stream: u32,
+        grid: [i32; 3],
+        block: [i32; 3],
+        static_shared: i32,
+        dynamic_shared: i32,
+        local_per_thread: u32,
+        local_total: u32,
+        correlation: u32,
+        grid_id: i64,
+        name: *const c_char,
+        reserved: *const c_void,
+        queued: u64,
+        submitted: u64,
+        launch_type: u8,
+        carveout: [u8; 2],
+        padding: u8,
+        shared_executed: u32,
+        node: u64,
+    }
+
+    /// As above, of a copy: `flags` and what precedes it are one `value` in a setting's record.
+    #[repr(C)]
+    struct CopyRecord {
+        kind: u32,
+        direction: u8,
+        source: u8,
+        destination: u8,
+        flags: u8,
+        bytes: u64,
+        start: u64,
+        end: u64,
+        device: u32,
+        context: u32,
+        stream: u32,
+        correlation: u32,
+        runtime_correlation: u32,
+        padding: u32,
+        reserved: *const c_void,
+        node: u64,
+    }
+
+    #[test]
+    fn fields_stand_where_they_are_read() {
+        use kernel_at as kernel;
+        let read =
+            [kernel::REGISTERS, kernel::START, kernel::END, kernel::DEVICE, kernel::CONTEXT, kernel::STREAM];
+        let stand = [
+            offset_of!(KernelRecord, registers),
+            offset_of!(KernelRecord, start),
+            offset_of!(KernelRecord, end),
+            offset_of!(KernelRecord, device),
+            offset_of!(KernelRecord, context),
+            offset_of!(KernelRecord, stream),
+        ];
+        assert_eq!(read, stand);
+        let read =
+            [kernel::GRID, kernel::BLOCK, kernel::STATIC_SHARED, kernel::DYNAMIC_SHARED, kernel::CORRELATION];
+        let stand = [
+            offset_of!(KernelRecord, grid),
+            offset_of!(KernelRecord, block),
+            offset_of!(KernelRecord, static_shared),
+            offset_of!(KernelRecord, dynamic_shared),
+            offset_of!(KernelRecord, correlation),
+        ];
+        assert_eq!(read, stand);
+        let read = [kernel::NAME, kernel::NODE, kernel::READ_BYTES];
+        assert_eq!(
+            read,
+            [offset_of!(KernelRecord, name), offset_of!(KernelRecord, node), size_of::<KernelRecord>()]
+        );
+
+        use transfer_at as copy;
+        let read =
+            [copy::DIRECTION, copy::BYTES, copy::START, copy::END, copy::DEVICE, copy::CONTEXT, copy::STREAM];
+        let stand = [
+            offset_of!(CopyRecord, direction),
+            offset_of!(CopyRecord, bytes),
+            offset_of!(CopyRecord, start),
+            offset_of!(CopyRecord, end),
+            offset_of!(CopyRecord, device),
+            offset_of!(CopyRecord, context),
+            offset_of!(CopyRecord, stream),
+        ];
+        assert_eq!(read, stand);
+        let read = [copy::CORRELATION, copy::NODE, copy::READ_BYTES];
+        assert_eq!(
+            read,
+            [offset_of!(CopyRecord, correlation), offset_of!(CopyRecord, node), size_of::<CopyRecord>()]
+        );
+    }
+
+    #[test]
+    fn only_checked_versions_are_let_in() {
+        for version in [18, 22, 24, 28, 130_000, 130_001, 139_999] {
+            assert_eq!(check_version(version), Ok(()));
+        }
+        assert!(check_version(17).unwrap_err().contains("too old"));
+        assert!(check_version(140_000).unwrap_err().contains("newer"));
+    }
+}

@@ -50,7 +50,8 @@ fn guarded<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
 /// Says something on standard error; a closed or full one is no reason to fail.
 fn say(text: &str) {
     use std::io::Write;
-    let _ = std::io::stderr().write_all(format!("cotenant: kernel times are not recorded: {text}\n").as_bytes());
+    let _ =
+        std::io::stderr().write_all(format!("cotenant: kernel times are not recorded: {text}\n").as_bytes());
 }
 
 /// Called by the CUDA driver during its initialisation. Always tells it to go on.

@@ -1,7 +1,9 @@
 //! Recording: what is asked for, and what CUPTI calls back.
 
-use crate::buffers::{BUFFER_BYTES, Pool};
-use crate::cupti::{Activity, Cupti, FLUSH_FORCED, KIND_COPY, KIND_KERNEL, KIND_SET, Subscription};
+use crate::buffers::{self, BUFFER_BYTES, Pool};
+use crate::cupti::{
+    Activity, Cupti, FLUSH_FORCED, GRAPH_SEEN, KIND_COPY, KIND_KERNEL, KIND_SET, Subscription,
+};
 use crate::spool::Spool;
 use crate::{guarded, recorder, say, set_state, sys};
 use cotenant_timeline::format::Event;
@@ -31,6 +33,8 @@ pub struct Recorder {
     /// While recording: the seat at CUPTI. Held locked while anything is switched.
     recording: Mutex<Option<Subscription>>,
     failed: AtomicBool,
+    /// The seat was given back while CUPTI stayed in the process.
+    unwatched: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -58,6 +62,7 @@ impl Recorder {
             cupti: OnceLock::new(),
             recording: Mutex::new(None),
             failed: AtomicBool::new(false),
+            unwatched: AtomicBool::new(false),
         })
     }
 
@@ -78,8 +83,8 @@ impl Recorder {
     pub fn disable(&self, reason: &str) {
         if !self.failed.swap(true, Ordering::AcqRel) {
             self.page.set_reason(reason);
-            set_state(self.page, State::Disabled);
             say(reason);
+            set_state(self.page, State::Disabled);
             // The library's thread gives CUPTI up; from within CUPTI's calls that is not possible.
             sys::futex_wake(&self.page.request);
         }
@@ -93,20 +98,22 @@ impl Recorder {
         let Some(Ok(cupti)) = self.cupti.get() else { return Outcome::Refused };
         let mut recording = lock(&self.recording);
         let done = match (request, recording.is_some()) {
-            (Request::On, true) | (Request::Off | Request::Flush, false) => Ok(()),
+            (Request::On, true) | (Request::Off | Request::Detach | Request::Flush, false) => Ok(()),
             (Request::On, false) => self.switch_on(cupti).map(|seat| *recording = Some(seat)),
             (Request::Flush, true) => self.flush(cupti),
-            (Request::Off | Request::Detach, true) => recording.take().map_or(Ok(()), |seat| self.switch_off(cupti, seat)),
-            (Request::Detach, false) => Ok(()),
+            (Request::Off, true) => recording.take().map_or(Ok(()), |seat| self.switch_off(cupti, seat)),
+            (Request::Detach, true) => {
+                recording.take().map_or(Ok(()), |seat| self.switch_off_and_detach(cupti, seat))
+            }
         };
-        if request == Request::Detach {
-            self.detach(cupti);
+        if !self.failed.load(Ordering::Acquire) {
+            set_state(self.page, if recording.is_some() { State::On } else { State::Off });
         }
-        let state = if recording.is_some() { State::On } else { State::Off };
+        // Asked again, since a thread of CUPTI's may have failed to write meanwhile.
         if self.failed.load(Ordering::Acquire) {
+            set_state(self.page, State::Disabled);
             return Outcome::Refused;
         }
-        set_state(self.page, state);
         match done {
             Ok(()) => Outcome::Done,
             Err(reason) => {
@@ -142,34 +149,45 @@ impl Recorder {
     }
 
     fn switch_off(&self, cupti: &Cupti, seat: Subscription) -> Result<(), String> {
+        let stopped = self.stop(cupti);
+        self.leave(cupti, seat);
+        stopped
+    }
+
+    /// Ends recording: everything that has ended is written.
+    fn stop(&self, cupti: &Cupti) -> Result<(), String> {
         let now = sys::monotonic_ns();
         let flushed = cupti.flush(0);
         KINDS.iter().for_each(|&kind| cupti.disable(kind));
         let forced = cupti.flush(FLUSH_FORCED);
-        self.leave(cupti, seat);
         self.mark(Event::Off, now);
         flushed.and(forced)
     }
 
-    /// Leaves CUPTI as it was found, so that a profiler can take the seat.
+    /// Gives the seat back, with CUPTI's clock as it was, so that a profiler can take it.
     fn leave(&self, cupti: &Cupti, seat: Subscription) {
+        self.unwatched.store(true, Ordering::Release);
         KINDS.iter().for_each(|&kind| cupti.disable(kind));
         let _ = cupti.register_clock(realtime);
         cupti.unsubscribe(seat);
     }
 
-    /// Takes CUPTI out of the process, unless another client uses it.
-    fn detach(&self, cupti: &Cupti) {
-        if self.page.attached.load(Ordering::Acquire) == 0 {
-            return;
+    /// Stops recording and takes CUPTI out of the process, if that is safe; else CUPTI stays.
+    ///
+    /// Graphs that CUPTI has touched go on writing time stamps into memory that taking it out frees: seen as faults of
+    /// the GPU's MMU on an H100 with CUDA 13.0. So it stays where a graph was made executable or launched since it came,
+    /// or where nobody watched for that because the seat was given back in between.
+    fn switch_off_and_detach(&self, cupti: &Cupti, seat: Subscription) -> Result<(), String> {
+        let stopped = self.stop(cupti);
+        if !self.unwatched.load(Ordering::Acquire) && !GRAPH_SEEN.load(Ordering::Acquire) {
+            let _ = cupti.register_clock(realtime);
+            if cupti.finalize() {
+                self.page.attached.store(0, Ordering::Release);
+                return stopped;
+            }
         }
-        // Only who holds the seat knows that nobody else does.
-        let Ok(seat) = cupti.subscribe() else { return };
-        if cupti.finalize() {
-            self.page.attached.store(0, Ordering::Release);
-        } else {
-            cupti.unsubscribe(seat);
-        }
+        self.leave(cupti, seat);
+        stopped
     }
 
     /// Gives the seat back when recording has ended by a failure.
@@ -218,6 +236,8 @@ impl Recorder {
         }
         if !self.failed.load(Ordering::Acquire) {
             set_state(self.page, State::Ended);
+            // Nothing more is taken on.
+            self.failed.store(true, Ordering::Release);
             sys::futex_wake(&self.page.answer);
         }
     }
@@ -237,19 +257,27 @@ impl Recorder {
     unsafe fn take_in(&self, context: *mut c_void, stream: u32, buffer: *mut u8, valid: usize) {
         let Some(Ok(cupti)) = self.cupti.get() else { return };
         let mut spool = lock(&self.spool);
-        let mut incomplete = 0;
+        let (mut incomplete, mut graph) = (0, false);
         // SAFETY: by this function's contract.
         for record in unsafe { cupti.records(buffer, valid) } {
             match record {
                 Activity::Kernel(kernel) if kernel.end_ns != 0 => {
+                    graph |= kernel.node != 0;
                     // SAFETY: CUPTI's names are C strings that live as long as records may name them.
                     let name = (!kernel.name.is_null()).then(|| unsafe { CStr::from_ptr(kernel.name) });
                     spool.kernel(&kernel, name);
                 }
-                Activity::Transfer(transfer) if transfer.end_ns != 0 => spool.transfer(&transfer),
+                Activity::Transfer(transfer) if transfer.end_ns != 0 => {
+                    graph |= transfer.node != 0;
+                    spool.transfer(&transfer);
+                }
                 Activity::Kernel(_) | Activity::Transfer(_) => incomplete += 1,
                 Activity::Other => {}
             }
+        }
+        if graph || incomplete > 0 {
+            // What has not ended may be part of a graph too.
+            GRAPH_SEEN.store(true, Ordering::Release);
         }
         let dropped = cupti.dropped(context, stream);
         if dropped > 0 {
@@ -283,7 +311,13 @@ extern "C" fn request_buffer(buffer: *mut *mut u8, size: *mut usize, most_record
     }
 }
 
-extern "C" fn complete_buffer(context: *mut c_void, stream: u32, buffer: *mut u8, _size: usize, valid: usize) {
+extern "C" fn complete_buffer(
+    context: *mut c_void,
+    stream: u32,
+    buffer: *mut u8,
+    _size: usize,
+    valid: usize,
+) {
     guarded((), || {
         let Some(recorder) = recorder() else { return };
         if buffer.is_null() {
@@ -294,6 +328,7 @@ extern "C" fn complete_buffer(context: *mut c_void, stream: u32, buffer: *mut u8
             unsafe { recorder.take_in(context, stream, buffer, valid) };
         }
         // SAFETY: it came from `request_buffer`, and CUPTI hands each back once.
-        unsafe { lock(&recorder.pool).give_back(buffer) };
+        let buffer = unsafe { buffers::take_over(buffer) };
+        lock(&recorder.pool).keep(buffer);
     });
 }

@@ -23,14 +23,18 @@ fn c_string(path: &Path) -> Option<CString> {
 /// Loads CUPTI.
 pub fn cupti() -> Result<Loaded, String> {
     if let Some(path) = std::env::var_os(cotenant_timeline::ENV_CUPTI).map(PathBuf::from) {
-        return c_string(&path)
-            .and_then(|path| Loaded::load(&path))
-            .ok_or_else(|| format!("{} (from {}) cannot be loaded", path.display(), cotenant_timeline::ENV_CUPTI));
+        return c_string(&path).and_then(|path| Loaded::load(&path)).ok_or_else(|| {
+            format!("{} (from {}) cannot be loaded", path.display(), cotenant_timeline::ENV_CUPTI)
+        });
     }
     let names: Vec<CString> = NAMES.iter().filter_map(|name| CString::new(*name).ok()).collect();
-    let found = names.iter().find_map(|name| Loaded::present(name)).or_else(|| names.iter().find_map(|name| Loaded::load(name)));
+    let found = names
+        .iter()
+        .find_map(|name| Loaded::present(name))
+        .or_else(|| names.iter().find_map(|name| Loaded::load(name)));
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let toolkits = ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(std::env::var_os).map(PathBuf::from).collect();
+    let toolkits =
+        ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(std::env::var_os).map(PathBuf::from).collect();
     found
         .or_else(|| {
             let folders = folders(&maps, toolkits);

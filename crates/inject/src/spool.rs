@@ -1,7 +1,9 @@
 //! The file: definitions are given numbers, records are appended in whole batches.
 
 use crate::cupti::{KernelActivity, MOST_DEFINITIONS, TransferActivity};
-use cotenant_timeline::format::{self, Event, HEADER_BYTES, Kernel, Lane, Mark, Shape, Transfer, UNTOLD, UNTOLD_LANE};
+use cotenant_timeline::format::{
+    self, Event, HEADER_BYTES, Kernel, Lane, Mark, Shape, Site, Transfer, UNTOLD, UNTOLD_LANE,
+};
 use cotenant_timeline::page::Page;
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -47,6 +49,7 @@ pub struct Spool {
     texts: Vec<Box<[u8]>>,
     by_address: HashMap<usize, u32>,
     shapes: Table<Shape>,
+    sites: Table<Site>,
     lanes: Table<Lane>,
 }
 
@@ -69,6 +72,7 @@ impl Spool {
             texts: Vec::new(),
             by_address: HashMap::new(),
             shapes: Table::new(MOST_DEFINITIONS),
+            sites: Table::new(MOST_DEFINITIONS),
             lanes: Table::new(UNTOLD_LANE.into()),
         }
     }
@@ -95,6 +99,17 @@ impl Spool {
         number
     }
 
+    fn site(&mut self, shape: u32, node: u64) -> u32 {
+        // A program that makes graphs again and again has ever new nodes; shapes must still find room.
+        let node = if self.sites.numbers.len() as u32 >= MOST_DEFINITIONS / 2 { 0 } else { node };
+        let site = Site { shape, node };
+        let Some((number, new)) = self.sites.number(site) else { return UNTOLD };
+        if new {
+            self.batch.extend_from_slice(&site.encode(number));
+        }
+        number
+    }
+
     fn lane(&mut self, lane: Lane) -> u16 {
         let Some((number, new)) = self.lanes.number(lane) else { return UNTOLD_LANE };
         if new {
@@ -113,7 +128,7 @@ impl Spool {
             static_shared: kernel.static_shared,
             dynamic_shared: kernel.dynamic_shared,
         };
-        let number = match self.shapes.number(shape) {
+        let shape = match self.shapes.number(shape) {
             None => UNTOLD,
             Some((number, new)) => {
                 if new {
@@ -123,12 +138,11 @@ impl Spool {
             }
         };
         let record = Kernel {
-            shape: number,
+            site: self.site(shape, kernel.node),
             lane: self.lane(kernel.lane),
             start_ns: kernel.start_ns,
             duration_ns: kernel.end_ns.saturating_sub(kernel.start_ns),
             correlation: kernel.correlation,
-            node: kernel.node,
         };
         self.batch.extend_from_slice(&record.encode());
         self.batch_kernels += 1;
@@ -139,7 +153,7 @@ impl Spool {
         let record = Transfer {
             set: transfer.set,
             direction: transfer.direction,
-            graph: transfer.node != 0,
+            node: transfer.node,
             lane: self.lane(transfer.lane),
             start_ns: transfer.start_ns,
             duration_ns: transfer.end_ns.saturating_sub(transfer.start_ns),
@@ -169,5 +183,37 @@ impl Spool {
         add(&self.page.sets, std::mem::take(&mut self.batch_sets));
         self.page.committed.store(self.offset, Ordering::Release);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_number_from_zero_until_they_are_full() {
+        let mut table = Table::new(2);
+        assert_eq!(table.number("a"), Some((0, true)));
+        assert_eq!(table.number("b"), Some((1, true)));
+        assert_eq!(table.number("a"), Some((0, false)));
+        assert_eq!(table.number("c"), None);
+        assert_eq!(table.number("b"), Some((1, false)));
+    }
+
+    #[test]
+    fn a_name_that_moves_in_where_another_was_gets_a_number_of_its_own() {
+        // SAFETY: a page is atomics and integers, for which all zeros is a value.
+        let page: &'static Page = Box::leak(Box::new(unsafe { std::mem::zeroed() }));
+        let file = File::open("/dev/null").expect("every system has it");
+        let mut spool = Spool::new(file, page);
+        let mut memory = *b"first\0";
+        let first = spool.name(CStr::from_bytes_with_nul(&memory).ok());
+        assert_eq!(spool.name(CStr::from_bytes_with_nul(&memory).ok()), first);
+        memory[..5].copy_from_slice(b"other");
+        let other = spool.name(CStr::from_bytes_with_nul(&memory).ok());
+        assert_eq!((first, other), (0, 1));
+        // The same text elsewhere is the same name.
+        assert_eq!(spool.name(Some(c"first")), first);
+        assert_eq!(spool.name(None), UNTOLD);
     }
 }

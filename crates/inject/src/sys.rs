@@ -29,7 +29,15 @@ pub fn realtime_ns() -> u64 {
 pub fn futex_wait(word: &AtomicU32, value: u32) {
     // SAFETY: the word is alive and aligned; without a timeout the kernel reads no other argument. The futex is not
     // private, because the other side is another process.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, value, std::ptr::null::<libc::timespec>()) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            value,
+            std::ptr::null::<libc::timespec>(),
+        )
+    };
 }
 
 /// Wakes everybody who sleeps on the word.

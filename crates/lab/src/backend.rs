@@ -151,6 +151,9 @@ pub trait Backend {
     }
 }
 
-/// Header of `telemetry.csv`. `t_s` is seconds since the backend was opened; an empty cell is "not told".
-pub const TELEMETRY_HEADER: &str =
-    "t_s,sm_clock_mhz,memory_clock_mhz,power_w,temperature_c,utilization_pct,memory_used_bytes,throttle";
+/// Header of `telemetry.csv`. `t_s` is seconds since the backend was opened; an empty cell is "not told". Every
+/// column is explained in `docs/telemetry.md`.
+pub const TELEMETRY_HEADER: &str = "t_s,sm_clock_mhz,memory_clock_mhz,power_w,temperature_c,utilization_pct,memory_used_bytes,throttle,\
+     monotonic_ns,power_instant_w,energy_j,process_memory_bytes,graphics_pct,sm_active_pct,sm_occupancy_pct,dram_pct,\
+     tensor_pct,tensor_hmma_pct,tensor_imma_pct,tensor_dfma_pct,fp64_pct,fp32_pct,fp16_pct,integer_pct,gpm_from_ns,\
+     gpm_to_ns";

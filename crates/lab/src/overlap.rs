@@ -123,8 +123,15 @@ pub struct Part {
     pub to: u64,
 }
 
+/// Shorter parts belong to the one before: the tenants' starts and stops are that far apart anyway, ns.
+const SHORTEST_PART_NS: u64 = 100_000;
+
 /// The parts of a phase in time order; stretches without any tenant are left out.
 pub fn parts(tenants: &[TenantRun]) -> Vec<Part> {
+    parts_of(tenants, SHORTEST_PART_NS)
+}
+
+fn parts_of(tenants: &[TenantRun], shortest: u64) -> Vec<Part> {
     let extents: Vec<(u64, u64)> = tenants.iter().filter_map(|t| extent(&t.spans)).collect();
     let mut edges: Vec<u64> = extents.iter().flat_map(|e| [e.0, e.1]).collect();
     edges.sort_unstable();
@@ -144,7 +151,16 @@ pub fn parts(tenants: &[TenantRun]) -> Vec<Part> {
             _ => out.push(Part { active, from, to }),
         }
     }
-    out
+    let mut merged: Vec<Part> = Vec::with_capacity(out.len());
+    let mut lead = None;
+    for p in out {
+        match merged.last_mut() {
+            Some(last) if p.to - p.from < shortest || last.active == p.active => last.to = p.to,
+            None if p.to - p.from < shortest => lead = lead.or(Some(p.from)),
+            _ => merged.push(Part { from: lead.take().unwrap_or(p.from), ..p }),
+        }
+    }
+    merged
 }
 
 #[cfg(test)]
@@ -161,8 +177,13 @@ mod tests {
         let other = run(&[(5, 30)]);
         let large = run(&[(0, 50), (50, 100)]);
         let words: Vec<(&str, u64, u64)> =
-            parts(&[small, other, large]).into_iter().map(|p| (p.active, p.from, p.to)).collect();
+            parts_of(&[small, other, large], 0).into_iter().map(|p| (p.active, p.from, p.to)).collect();
         assert_eq!(words, [("some", 0, 5), ("all", 5, 20), ("some", 20, 30), ("one", 30, 100)]);
+        // A start that others follow within microseconds is no part of its own, and no gap in the next.
+        let late = [run(&[(0, 900_000)]), run(&[(1_000, 900_500), (900_500, 2_000_000)])];
+        let words: Vec<(&str, u64, u64)> =
+            parts(&late).into_iter().map(|p| (p.active, p.from, p.to)).collect();
+        assert_eq!(words, [("all", 0, 900_000), ("one", 900_000, 2_000_000)]);
     }
 
     #[test]

@@ -84,8 +84,7 @@ impl Session for Known {
 }
 
 fn tenant(name: &str, work: Work) -> TenantPlan {
-    TenantPlan {
-        name: name.into(),
+    let kernel = KernelPlan {
         kernel: Resolved {
             kernel: "sleep",
             launch: Launch::Kernel,
@@ -103,9 +102,14 @@ fn tenant(name: &str, work: Work) -> TenantPlan {
         },
         work,
         launches: 1,
-        gap: Nanos(0),
         request: 1,
         carveout: Bytes(0),
+    };
+    TenantPlan {
+        name: name.into(),
+        role: String::new(),
+        workload: Workload::Kernel(kernel),
+        load: Load { iterations: 1, warmup: 0, gap: Nanos(0), arrivals: None },
     }
 }
 
@@ -133,6 +137,8 @@ fn stopping(min: u32, max: u32) -> Stopping {
         budget_ns: Nanos::from_secs(60.0),
         warmup: 1,
         setups: 1,
+        traced: 0,
+        watchdog_ns: Nanos::from_secs(60.0),
     }
 }
 

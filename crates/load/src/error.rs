@@ -37,7 +37,9 @@ pub enum LoadError {
     #[error("the steps of the profile are not in time order: {0} s follows {1} s")]
     Steps(f64, f64),
     /// The rate falls to zero for good before enough requests have arrived.
-    #[error("the rate ends at zero after {have} arrivals and {asked} were asked for; ask for fewer or let the rate stay above zero")]
+    #[error(
+        "the rate ends at zero after {have} arrivals and {asked} were asked for; ask for fewer or let the rate stay above zero"
+    )]
     Ends {
         /// Arrivals there are.
         have: usize,

@@ -100,7 +100,11 @@ impl Stretch {
 impl Profile {
     fn checked(&self) -> Result<(), LoadError> {
         let check = |profile, field, value: f64, ok: bool, rule| {
-            if value.is_finite() && ok { Ok(()) } else { Err(LoadError::Profile { profile, field, value, rule }) }
+            if value.is_finite() && ok {
+                Ok(())
+            } else {
+                Err(LoadError::Profile { profile, field, value, rule })
+            }
         };
         const POSITIVE: &str = "a number of seconds above 0";
         const MULTIPLE: &str = "a multiple of the rate, 0 or more";
@@ -149,7 +153,9 @@ impl Profile {
                 let factor = if on { (on_s + off_s) / on_s } else { 0.0 };
                 Stretch { length_s, from: factor, to: factor }
             }
-            Profile::Ramp { from, to, over_s } if n == 0 => Stretch { length_s: *over_s, from: *from, to: *to },
+            Profile::Ramp { from, to, over_s } if n == 0 => {
+                Stretch { length_s: *over_s, from: *from, to: *to }
+            }
             Profile::Ramp { to, .. } => forever(*to),
             Profile::Steps { first, then } => {
                 let factor = if n == 0 { *first } else { then.get(n - 1).map_or(*first, |s| s.factor) };
@@ -222,7 +228,8 @@ mod tests {
         let p = Profile::OnOff { on_s: 1.0, off_s: 3.0, lengths: Lengths::Fixed };
         let mut w = walk(&p);
         // In the burst time passes four times as fast: 4 s of it in the first second, then nothing until 4 s.
-        for (operational, real) in [(0.0, 0.0), (2.0, 0.5), (3.9, 0.975), (4.0, 4.0), (6.0, 4.5), (9.0, 8.25)] {
+        for (operational, real) in [(0.0, 0.0), (2.0, 0.5), (3.9, 0.975), (4.0, 4.0), (6.0, 4.5), (9.0, 8.25)]
+        {
             assert_eq!(w.real(operational, f64::INFINITY), Some(real));
         }
     }
@@ -257,7 +264,8 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_name_the_field() {
-        let words = |p: Profile| Walk::new(&p, Pcg64::seed_from_u64(1)).map(|_| ()).expect_err("refused").to_string();
+        let words =
+            |p: Profile| Walk::new(&p, Pcg64::seed_from_u64(1)).map(|_| ()).expect_err("refused").to_string();
         let on_off = |on_s, off_s| Profile::OnOff { on_s, off_s, lengths: Lengths::Fixed };
         assert!(words(on_off(0.0, 1.0)).contains("`on_s` of the on-off profile is 0"));
         assert!(words(on_off(1.0, f64::NAN)).contains("`off_s`"));

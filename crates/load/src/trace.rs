@@ -118,13 +118,13 @@ fn date(text: &str) -> Option<Ns> {
     Some(jiff::tz::TimeZone::UTC.to_timestamp(t).ok()?.as_nanosecond())
 }
 
-fn tokens(text: &str, line: u64, column: &str) -> Result<Option<u64>, TraceError> {
+fn tokens(text: &str, line: &dyn Fn() -> u64, column: &str) -> Result<Option<u64>, TraceError> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| TraceError::Cell {
-        line,
+        line: line(),
         column: column.into(),
         text: text.into(),
         wanted: TOKENS,
@@ -328,7 +328,7 @@ type Rows = Vec<(Ns, Option<u64>, Option<u64>)>;
 
 fn csv(text: &str) -> Result<(Format, Rows), TraceError> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(|e| csv_error(&e))?.clone();
+    let header = reader.headers().map_err(|e| csv_error(&e, text))?.clone();
     let find = |name: &str| header.iter().position(|h| h.eq_ignore_ascii_case(name));
     let (format, at, mut clock, prompt, output) = match (find("t_s"), find("timestamp")) {
         (_, Some(at)) if find("ContextTokens").is_some() => {
@@ -347,24 +347,34 @@ fn csv(text: &str) -> Result<(Format, Rows), TraceError> {
     let name = |i: usize| header.get(i).unwrap_or_default();
     let mut rows = Vec::new();
     let mut record = csv::StringRecord::new();
-    while reader.read_record(&mut record).map_err(|e| csv_error(&e))? {
-        let line = record.position().map_or(0, csv::Position::line);
+    while reader.read_record(&mut record).map_err(|e| csv_error(&e, text))? {
+        // Counting lines from the start of the text takes its time, so only for errors.
+        let line = || line_of(record.position(), text);
         let cell = |i: usize| record.get(i).unwrap_or_default();
         let wanted = clock.wanted();
         let time = clock.read(cell(at)).ok_or_else(|| TraceError::Cell {
-            line,
+            line: line(),
             column: name(at).into(),
             text: cell(at).into(),
             wanted,
         })?;
-        let count = |i: Option<usize>| i.map_or(Ok(None), |i| tokens(cell(i), line, name(i)));
+        let count = |i: Option<usize>| i.map_or(Ok(None), |i| tokens(cell(i), &line, name(i)));
         rows.push((time, count(prompt)?, count(output)?));
     }
     Ok((format, rows))
 }
 
-fn csv_error(e: &csv::Error) -> TraceError {
-    let line = e.position().map_or(0, csv::Position::line);
+/// Line, from 1, on which a record begins. The reader's own count stands before the blank lines that it skips.
+fn line_of(position: Option<&csv::Position>, text: &str) -> u64 {
+    let at = position.and_then(|p| usize::try_from(p.byte()).ok()).unwrap_or(0).min(text.len());
+    let (before, after) = text.as_bytes().split_at(at);
+    let blank = after.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
+    let newlines = before.iter().chain(blank).filter(|b| **b == b'\n').count();
+    1 + newlines as u64
+}
+
+fn csv_error(e: &csv::Error, text: &str) -> TraceError {
+    let line = line_of(e.position(), text);
     match e.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             TraceError::Cells { line, found: *len, asked: *expected_len }
@@ -377,11 +387,12 @@ fn json(text: &str) -> Result<(Format, Rows), TraceError> {
     let mut known: Option<(Format, &str, Clock)> = None;
     let mut rows = Vec::new();
     for (line, text) in (1u64..).zip(text.lines()).filter(|(_, t)| !t.trim().is_empty()) {
-        let value: serde_json::Map<String, Value> = serde_json::from_str(text).map_err(|e| TraceError::Json {
-            line,
-            character: e.column(),
-            reason: e.to_string().split(" at line ").next().unwrap_or_default().to_owned(),
-        })?;
+        let value: serde_json::Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| TraceError::Json {
+                line,
+                character: e.column(),
+                reason: e.to_string().split(" at line ").next().unwrap_or_default().to_owned(),
+            })?;
         let (format, field, clock) = match &mut known {
             Some(k) => k,
             None => known.insert(if value.contains_key("t_s") {
@@ -407,7 +418,7 @@ fn json(text: &str) -> Result<(Format, Rows), TraceError> {
         };
         let count = |name: &str| match value.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(v) => tokens(&cell(v), line, name),
+            Some(v) => tokens(&cell(v), &|| line, name),
         };
         rows.push((time, count(prompt)?, count(output)?));
     }

@@ -67,7 +67,9 @@ pub enum TraceError {
     #[error("the rate is {0} requests/s; it must be a positive number")]
     Rate(f64),
     /// A trace without a mean rate.
-    #[error("the trace has {0} record(s), all at one time, and so no rate; give one with two different times")]
+    #[error(
+        "the trace has {0} record(s), all at one time, and so no rate; give one with two different times"
+    )]
     NoRate(usize),
     /// A slice without records.
     #[error("there is no record between {from_s} s and {to_s} s; the trace is {length_s} s long")]
@@ -80,7 +82,9 @@ pub enum TraceError {
         length_s: f64,
     },
     /// Fewer records than asked for.
-    #[error("the trace ends after {have} records and {asked} were asked for; ask for fewer or let it start over")]
+    #[error(
+        "the trace ends after {have} records and {asked} were asked for; ask for fewer or let it start over"
+    )]
     Ends {
         /// Records there are.
         have: usize,

@@ -5,39 +5,75 @@ use crate::figure::{
     Axis, Bar, BarFigure, BarGroup, Figure, Frame, Guide, Lane, LineFigure, Panel, Point, ReferenceMark,
     Role, Series, Strip, Timeline, TimelinePhase,
 };
-use crate::samples::TrialSamples;
+use crate::iterations::has_programs;
+use crate::samples::{TrialSamples, samples};
 use crate::scale::{Unit, plain};
 use crate::svg::Embed;
-use crate::{RunData, metric};
+use crate::{RunData, metric, program_figures};
 use cotenant_store::format::{
     Estimate, FigureRecord, GpuState, Manifest, RepeatRecord, Summary, TrialRecord,
 };
 use cotenant_units::Nanos;
 
-/// Draws the figures that the manifest names as standalone SVG files: `(file name, content)`.
-pub fn figures_for(manifest: &Manifest, summary: &Summary) -> Vec<(String, String)> {
-    experiment_figures(manifest, summary)
+/// Trials up to which one figure of a kind is drawn for each.
+const EACH: usize = 24;
+
+/// Draws the figures of a run as standalone SVG files: `(file name, content)`.
+pub fn figures_for(run: &RunData) -> Vec<(String, String)> {
+    experiment_figures(run)
         .into_iter()
         .enumerate()
-        .map(|(i, (metric, figure))| {
+        .map(|(i, (what, figure))| {
             let name: String =
-                metric.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+                what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
             (format!("figure-{}-{}.svg", i + 1, name.trim_matches('-')), figure.svg(Embed::Standalone))
         })
         .collect()
 }
 
-/// The figures that the manifest names, with the metric each one draws.
-pub fn experiment_figures(manifest: &Manifest, summary: &Summary) -> Vec<(String, Figure)> {
-    let data = Data { manifest, summary };
-    manifest
-        .figures
-        .iter()
-        .map(|f| {
-            let figure = if f.kind == "line" { data.line(f) } else { data.bars(f) };
-            (f.metric.clone(), figure)
-        })
-        .collect()
+/// The figures that the manifest names, each with what it draws: its metric, or its kind and trial. Where it names none,
+/// runs with models or programs have those of [`program_figures::defaults`], and runs of kernels none.
+pub fn experiment_figures(run: &RunData) -> Vec<(String, Figure)> {
+    let named = &run.manifest.figures;
+    let records = if named.is_empty() { program_figures::defaults(run) } else { named.clone() };
+    let all = samples(&run.manifest, &run.repeats, &run.outcomes);
+    let mut out = Vec::new();
+    for f in &records {
+        let trials: Vec<&TrialRecord> = run.manifest.trials.iter().filter(|t| wanted(f, &t.id)).collect();
+        let chosen = all.iter().filter(|s| wanted(f, &s.trial.id));
+        let data =
+            Data { manifest: &run.manifest, summary: &run.summary, trials, several: records.len() > 1 };
+        let each = |draw: &dyn Fn(&TrialSamples) -> Option<Figure>| -> Vec<(String, Figure)> {
+            let drawn = chosen.clone().filter_map(|s| Some((format!("{} {}", f.kind, s.trial.id), draw(s)?)));
+            drawn.take(EACH).collect()
+        };
+        match f.kind.as_str() {
+            "line" => out.push((f.metric.clone(), data.line(f))),
+            "kde" => out.extend(each(&|s| program_figures::density(run, s, f))),
+            "iterations" => out.extend(each(&|s| program_figures::iterations(run, s, f))),
+            "telemetry" => out.extend(each(&|s| program_figures::telemetry(run, s))),
+            "matrix" => out.extend(program_figures::matrices(run, &data.trials, f)),
+            _ => out.push((f.metric.clone(), data.bars(f))),
+        }
+    }
+    out
+}
+
+/// Whether a figure is of this trial: its list is empty, or one entry matches, `*` standing for any part.
+fn wanted(f: &FigureRecord, trial: &str) -> bool {
+    f.trials.is_empty() || f.trials.iter().any(|p| matches(p, trial))
+}
+
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
 }
 
 /// Title, badge and foot that every figure of a run carries.
@@ -57,6 +93,10 @@ pub fn frame(manifest: &Manifest, title: impl Into<String>) -> Frame {
 struct Data<'a> {
     manifest: &'a Manifest,
     summary: &'a Summary,
+    /// Those that the figure is of.
+    trials: Vec<&'a TrialRecord>,
+    /// There are other figures beside it.
+    several: bool,
 }
 
 impl Data<'_> {
@@ -65,8 +105,15 @@ impl Data<'_> {
     }
 
     fn title(&self, f: &FigureRecord) -> String {
-        if self.manifest.figures.len() > 1 {
-            format!("{}: {}", self.manifest.title, metric::words(&f.metric))
+        if self.several {
+            // Words for requests of kernels do not fit iterations of models: there the label says it.
+            let label = without_unit(&f.y_label);
+            let what = if !label.is_empty() && self.trials.iter().any(|t| has_programs(t)) {
+                label.to_owned()
+            } else {
+                metric::words(&f.metric)
+            };
+            format!("{}: {what}", self.manifest.title)
         } else {
             self.manifest.title.clone()
         }
@@ -75,27 +122,25 @@ impl Data<'_> {
     /// The metrics that a figure draws: itself, or with `.*` at its end one for each tenant.
     fn metrics(&self, f: &FigureRecord) -> Vec<String> {
         let Some(stem) = f.metric.strip_suffix(".*") else { return vec![f.metric.clone()] };
-        let tenants =
-            self.manifest.trials.iter().flat_map(|t| &t.tenants).map(|t| format!("{stem}.{}", t.name));
+        let tenants = self.trials.iter().flat_map(|t| &t.tenants).map(|t| format!("{stem}.{}", t.name));
         distinct(tenants)
     }
 
     /// Sources of references for these metrics, in order of appearance.
     fn sources(&self, metrics: &[String]) -> Vec<String> {
-        let all =
-            self.manifest.trials.iter().flat_map(|t| metrics.iter().flat_map(|m| metric::references(t, m)));
+        let all = self.trials.iter().flat_map(|t| metrics.iter().flat_map(|m| metric::references(t, m)));
         distinct(all.map(|(source, _)| source))
     }
 
     fn line(&self, f: &FigureRecord) -> Figure {
         let metrics = self.metrics(f);
-        let names = distinct(self.manifest.trials.iter().map(|t| t.series.clone()));
+        let names = distinct(self.trials.iter().map(|t| t.series.clone()));
         let sources = self.sources(&metrics);
         let mut series: Vec<Series> = Vec::new();
         let mut references: Vec<Series> = Vec::new();
         for name in &names {
             let trials: Vec<&TrialRecord> =
-                self.manifest.trials.iter().filter(|t| &t.series == name).collect();
+                self.trials.iter().copied().filter(|t| &t.series == name).collect();
             for metric in &metrics {
                 let label = series_label(name, metric, names.len(), metrics.len());
                 let colour = series.len();
@@ -104,12 +149,13 @@ impl Data<'_> {
                     let note = note(&t.id, metric, &e);
                     Some(Point { x, y: e.value, low: e.low, high: e.high, note })
                 });
-                series.push(Series {
-                    name: label.clone(),
-                    role: Role::Measured,
-                    colour,
-                    points: ours.collect(),
-                });
+                let ours: Vec<Point> = ours.collect();
+                let range: Vec<Point> = trials.iter().filter_map(|t| self.range(t, metric)).collect();
+                if range.iter().any(|p| p.high > p.low) {
+                    let name = "least to most of the tenants".to_owned();
+                    references.push(Series { name, role: Role::Range, colour, points: range });
+                }
+                series.push(Series { name: label.clone(), role: Role::Measured, colour, points: ours });
                 for (s, source) in sources.iter().enumerate() {
                     let points: Vec<Point> = trials
                         .iter()
@@ -132,7 +178,8 @@ impl Data<'_> {
                 }
             }
         }
-        if let ([only], false) = (&mut series[..], references.is_empty()) {
+        let compared = references.iter().any(|s| matches!(s.role, Role::Reference(_)));
+        if let ([only], true) = (&mut series[..], compared) {
             only.name = self.ours();
         }
         series.retain(|s| !s.points.is_empty());
@@ -149,6 +196,20 @@ impl Data<'_> {
         })
     }
 
+    /// Smallest and largest value over the tenants of a trial, for a metric that is the mean over them.
+    fn range(&self, t: &TrialRecord, metric: &str) -> Option<Point> {
+        if !metric.ends_with("_ms") {
+            return None;
+        }
+        let of = |name: &str| self.estimate(&t.id, &format!("{metric}.{name}")).map(|e| e.value);
+        let values: Vec<f64> = t.tenants.iter().filter_map(|t| of(&t.name)).collect();
+        let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
+        let (x, mean) = (t.x?, self.estimate(&t.id, metric)?.value);
+        let note =
+            format!("{}: {} to {}", t.id, metric::with_unit(metric, low), metric::with_unit(metric, high));
+        (values.len() > 1).then_some(Point { x, y: mean, low, high, note })
+    }
+
     fn ours(&self) -> String {
         if self.manifest.simulated {
             "simulated".to_owned()
@@ -159,10 +220,10 @@ impl Data<'_> {
 
     fn bars(&self, f: &FigureRecord) -> Figure {
         let metrics = self.metrics(f);
-        let trials = &self.manifest.trials;
+        let trials = &self.trials;
         let by_x = trials.iter().all(|t| t.x.is_some());
         let unique = |t: &TrialRecord| trials.iter().filter(|o| o.series == t.series).count() == 1;
-        let all_unique = trials.iter().all(unique);
+        let all_unique = trials.iter().copied().all(unique);
         let unit = Unit::of_label(&f.x_label);
         let label = |t: &TrialRecord| match t.x {
             Some(x) if by_x => unit.tick(x),
@@ -173,7 +234,7 @@ impl Data<'_> {
             }
             _ => t.id.clone(),
         };
-        let mut order: Vec<&TrialRecord> = trials.iter().collect();
+        let mut order: Vec<&TrialRecord> = trials.clone();
         if by_x {
             // Stable: trials at one x keep the plan's order.
             order.sort_by(|a, b| a.x.unwrap_or(0.0).total_cmp(&b.x.unwrap_or(0.0)));
@@ -244,6 +305,15 @@ impl Data<'_> {
     }
 }
 
+/// The words of an axis label: `median iteration` of `median iteration [ms]` and of `median iteration, ms`.
+fn without_unit(label: &str) -> &str {
+    let words = label.split(['[', '(']).next().unwrap_or(label).trim();
+    match words.rsplit_once(", ") {
+        Some((words, "ms" | "s" | "µs" | "ns" | "%" | "W" | "J" | "MHz" | "GB/s")) => words,
+        _ => words,
+    }
+}
+
 fn series_label(series: &str, metric: &str, series_count: usize, metric_count: usize) -> String {
     match (series_count > 1, metric_count > 1, metric::tenant(metric)) {
         (true, true, Some(tenant)) => format!("{series} · {tenant}"),
@@ -253,7 +323,12 @@ fn series_label(series: &str, metric: &str, series_count: usize, metric_count: u
 }
 
 fn note(trial: &str, metric: &str, e: &Estimate) -> String {
-    format!("{trial}: {} {} (n = {})", metric::with_unit(metric, e.value), metric::interval(e), e.n)
+    format!(
+        "{trial}: {} {} (n = {})",
+        metric::with_unit(metric, e.value),
+        metric::interval_of(metric, e),
+        e.n
+    )
 }
 
 /// What the value 1 means for a ratio.
@@ -277,14 +352,19 @@ fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
     out
 }
 
-/// Overlap timeline of one repeat of a trial: the repeat whose shared makespan is the median one (the last if
-/// there is no shared phase). `None` if no repeat was recorded.
-pub fn timeline(manifest: &Manifest, samples: &TrialSamples) -> Option<Figure> {
+/// The repeat of a trial whose shared makespan is the median one; the last if there is no shared phase.
+pub(crate) fn typical_repeat<'a>(samples: &TrialSamples<'a>) -> Option<&'a RepeatRecord> {
     let makespan = |r: &RepeatRecord| r.phases.iter().find(|p| p.phase == "shared").map(|p| p.makespan_ns);
     let mut shared: Vec<(Nanos, &RepeatRecord)> =
         samples.repeats.iter().filter_map(|r| Some((makespan(r)?, *r))).collect();
     shared.sort_by_key(|(ns, r)| (*ns, r.repeat));
-    let repeat = shared.get(shared.len() / 2).map(|s| s.1).or(samples.repeats.last().copied())?;
+    shared.get(shared.len() / 2).map(|s| s.1).or(samples.repeats.last().copied())
+}
+
+/// Overlap timeline of one repeat of a trial: the repeat whose shared makespan is the median one (the last if
+/// there is no shared phase). `None` if no repeat was recorded.
+pub fn timeline(manifest: &Manifest, samples: &TrialSamples) -> Option<Figure> {
+    let repeat = typical_repeat(samples)?;
     let colour = |name: &str| samples.trial.tenants.iter().position(|t| t.name == name).unwrap_or(0);
     let phases = repeat.phases.iter().map(|p| TimelinePhase {
         name: p.phase.clone(),
@@ -363,4 +443,32 @@ pub fn machine_state(run: &RunData, trial: Option<&str>) -> Option<Figure> {
         frame.foot = String::new();
     }
     Some(Figure::Strip(Strip { frame, panels, sections, marks }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{matches, without_unit};
+
+    #[test]
+    fn labels_lose_their_units() {
+        assert_eq!(without_unit("median iteration [ms]"), "median iteration");
+        assert_eq!(without_unit("p99 latency of DistilBERT, ms"), "p99 latency of DistilBERT");
+        assert_eq!(without_unit("iterations per second, all tenants"), "iterations per second, all tenants");
+    }
+
+    #[test]
+    fn patterns_match_with_stars_for_any_part() {
+        for (pattern, text, yes) in [
+            ("pair-a", "pair-a", true),
+            ("pair-a", "pair-ab", false),
+            ("pair-*", "pair-", true),
+            ("*", "", true),
+            ("*-mps*", "gpt2-mps-50", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("ab*ba", "aba", false),
+        ] {
+            assert_eq!(matches(pattern, text), yes, "{pattern} {text}");
+        }
+    }
 }

@@ -1,14 +1,16 @@
 //! The report of a run: one self-contained HTML file.
 
 use crate::figures::{experiment_figures, machine_state, timeline};
+use crate::iterations::{has_programs, is_program};
 use crate::page::{Note, PageHead, TableBlock, render, value};
 use crate::samples::{TrialSamples, samples};
 use crate::scale::Unit;
 use crate::svg::Embed;
 use crate::table::shown_metrics;
+use crate::tenant_tables::{self, Titled};
 use crate::verdicts::{Says, tiles, trial_says};
-use crate::{RunData, metric};
-use cotenant_store::format::{Estimate, PhaseRecord, TrialRecord, TrialSummary, WarningRecord};
+use crate::{RunData, metric, program_figures};
+use cotenant_store::format::{Estimate, FigureRecord, PhaseRecord, TrialRecord, TrialSummary, WarningRecord};
 use minijinja::{Value, context};
 use serde::Serialize;
 
@@ -26,11 +28,14 @@ pub fn report_html(run: &RunData) -> String {
     let brief = summaries(run).count() > VERDICTS_IN_WORDS;
     let mut verdicts: Vec<TrialVerdicts> = summaries(run).filter_map(|t| trial_verdicts(t, brief)).collect();
     let more_verdicts = verdicts.split_off(verdicts.len().min(VERDICTS_SHOWN));
-    let figures: Vec<String> =
-        experiment_figures(m, &run.summary).iter().map(|(_, f)| f.svg(Embed::Inline)).collect();
+    let drawn = experiment_figures(run);
+    let figures: Vec<String> = drawn.iter().map(|(_, f)| f.svg(Embed::Inline)).collect();
+    let above: Vec<String> = drawn.into_iter().map(|(what, _)| what).collect();
+    let tables = tenant_tables::tables(m, &run.summary);
     let results = results(run);
     let tiles = tiles(run);
-    let trials: Vec<TrialView> = all.iter().enumerate().map(|(i, s)| trial_view(run, s, i == 0)).collect();
+    let trials: Vec<TrialView> =
+        all.iter().enumerate().map(|(i, s)| trial_view(run, s, &above, i == 0)).collect();
     let state = machine_state(run, None).map(|f| f.svg(Embed::Inline));
     let warnings: Vec<Note> = run.warnings.iter().map(warning).collect();
     let failures: Vec<Note> = all.iter().filter_map(failure).collect();
@@ -38,7 +43,7 @@ pub fn report_html(run: &RunData) -> String {
     let sections: Vec<Value> = [
         ("verdicts", "Verdicts", true),
         ("figures", "Figures", !figures.is_empty()),
-        ("results", "Results", !results.rows.is_empty()),
+        ("results", "Results", !results.rows.is_empty() || !tables.is_empty()),
         ("trials", "Trials", !trials.is_empty()),
         ("machine", "Machine state", state.is_some()),
         ("warnings", "Warnings", !warnings.is_empty()),
@@ -55,6 +60,7 @@ pub fn report_html(run: &RunData) -> String {
         verdicts => value(verdicts),
         more_verdicts => value(more_verdicts),
         figures,
+        tables => value(tables),
         results => value(results),
         trials => value(trials),
         state,
@@ -147,7 +153,7 @@ fn results(run: &RunData) -> Results {
             let Some(e) = summary.metrics.get(name) else { continue };
             let known = metric::references(trial, name);
             let reference = |s: &String| match known.iter().find(|(r, _)| r == s) {
-                Some((_, v)) => (metric::value(*v), metric::percent((e.value - v) / v)),
+                Some((_, v)) => (metric::bare(name, *v), metric::percent((e.value - v) / v)),
                 None => (String::new(), String::new()),
             };
             rows.push(ResultRow {
@@ -155,7 +161,7 @@ fn results(run: &RunData) -> Results {
                 about: if i == 0 { mode(trial) } else { String::new() },
                 metric: metric::title(name),
                 value: metric::with_unit(name, e.value),
-                interval: metric::interval(e),
+                interval: metric::interval_of(name, e),
                 n: e.n,
                 overlap: match summary.overlap {
                     Some(o) if i == 0 => format!("{:.1} %", 100.0 * o),
@@ -170,7 +176,7 @@ fn results(run: &RunData) -> Results {
 }
 
 /// Sharing mode with its numbers: `mps, percentage 50 50`.
-fn mode(trial: &TrialRecord) -> String {
+pub(crate) fn mode(trial: &TrialRecord) -> String {
     let Some(map) = trial.sharing.as_object() else { return trial.sharing.to_string() };
     let mut parts = vec![map.get("mode").and_then(|m| m.as_str()).unwrap_or("unknown").to_owned()];
     for (key, value) in map.iter().filter(|(k, _)| k.as_str() != "mode") {
@@ -196,14 +202,81 @@ struct TrialView {
     head: String,
     open: bool,
     timeline: Option<String>,
+    /// Figures of models and programs.
+    figures: Vec<String>,
     state: Option<String>,
     warnings: Vec<Note>,
     tenants: TableBlock,
+    /// Models and programs, then what is known of their iterations: heading, table and a line below it.
+    programs: Vec<Titled>,
     pairs: Vec<(String, String)>,
     metrics: TableBlock,
 }
 
-fn trial_view(run: &RunData, s: &TrialSamples, open: bool) -> TrialView {
+/// Figures of a trial with models or programs that do not stand among those of the run (`above`).
+fn trial_figures(run: &RunData, s: &TrialSamples, above: &[String]) -> Vec<String> {
+    if !has_programs(s.trial) {
+        return Vec::new();
+    }
+    let record = FigureRecord {
+        kind: String::new(),
+        metric: String::new(),
+        x_label: String::new(),
+        y_label: String::new(),
+        log_x: false,
+        trials: Vec::new(),
+    };
+    let missing = |kind: &str| !above.contains(&format!("{kind} {}", s.trial.id));
+    let kinds = [
+        ("iterations", program_figures::iterations(run, s, &record)),
+        ("kde", program_figures::density(run, s, &record)),
+        ("telemetry", program_figures::telemetry(run, s)),
+    ];
+    let drawn = kinds.into_iter().filter(|(kind, _)| missing(kind)).filter_map(|(_, figure)| figure);
+    drawn.map(|f| f.svg(Embed::Inline)).collect()
+}
+
+/// Tables of a trial with models or programs.
+fn trial_tables(s: &TrialSamples, summary: Option<&TrialSummary>) -> Vec<Titled> {
+    if !has_programs(s.trial) {
+        return Vec::new();
+    }
+    let facts = |tenant: &str| {
+        let told = s.outcome.and_then(|o| o.facts.get(tenant));
+        let word = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+        told.map_or_else(Vec::new, |t| t.iter().map(|(k, v)| (k.replace('_', " "), word(v))).collect())
+    };
+    let programs = tenant_tables::programs(s.trial, facts, |tenant| granted_sms(s, tenant));
+    let mut out = vec![("Models and programs", programs, "")];
+    if let Some(summary) = summary {
+        out.push((
+            "Iterations",
+            tenant_tables::distributions(summary),
+            "All counted iterations of all repeats. Effective n: independent iterations that would fix the mean as well, \
+             from the autocorrelation of successive ones (lag 1).",
+        ));
+        out.push((
+            "While active",
+            tenant_tables::parts(s.trial, summary),
+            "Iterations that lie wholly in the part.",
+        ));
+        out.push((
+            "Tests",
+            tenant_tables::tests(summary),
+            "The verdict rests on the repeats: the ratio of medians within each, and Wilcoxon's test of them (paired p). \
+             Shift (Hodges–Lehmann), P(longer) and the other p-values are of single iterations, which depend on each \
+             other: these p-values are too small. All p-values after Holm's correction over the run.",
+        ));
+    }
+    let titled = |(title, table, note): (&str, TableBlock, &str)| Titled {
+        title: title.to_owned(),
+        note: note.to_owned(),
+        table,
+    };
+    out.into_iter().map(titled).filter(|t| !t.table.rows.is_empty()).collect()
+}
+
+fn trial_view(run: &RunData, s: &TrialSamples, above: &[String], open: bool) -> TrialView {
     let trial = s.trial;
     let summary = run.summary.trials.iter().find(|t| t.trial == trial.id);
     let repeats = match (s.repeats.len(), s.left_out) {
@@ -221,6 +294,7 @@ fn trial_view(run: &RunData, s: &TrialSamples, open: bool) -> TrialView {
         head: head.join(" · "),
         open,
         timeline: timeline(&run.manifest, s).map(|f| f.svg(Embed::Inline)),
+        figures: trial_figures(run, s, above),
         state: machine_state(run, Some(&trial.id)).map(|f| f.svg(Embed::Inline)),
         warnings: run
             .warnings
@@ -229,6 +303,7 @@ fn trial_view(run: &RunData, s: &TrialSamples, open: bool) -> TrialView {
             .map(|w| Note { place: String::new(), ..warning(w) })
             .collect(),
         tenants: tenants(s),
+        programs: trial_tables(s, summary),
         pairs: how(s),
         metrics: summary.map(metrics).unwrap_or_default(),
     }
@@ -238,14 +313,20 @@ fn strings<const N: usize>(items: [&str; N]) -> Vec<String> {
     items.map(str::to_owned).to_vec()
 }
 
+fn granted_sms(s: &TrialSamples, tenant: &str) -> String {
+    let grant = s.outcome.and_then(|o| o.grants.iter().find(|g| g.tenant == tenant));
+    match grant.map(|g| (g.given_sms, g.asked_sms)) {
+        Some((Some(given), Some(asked))) if given != asked => format!("{given} (asked {asked})"),
+        Some((Some(given), _)) => given.to_string(),
+        _ => "all".to_owned(),
+    }
+}
+
+/// Kernel tenants.
 fn tenants(s: &TrialSamples) -> TableBlock {
-    let rows = s.trial.tenants.iter().enumerate().map(|(i, t)| {
-        let grant = s.outcome.and_then(|o| o.grants.iter().find(|g| g.tenant == t.name));
-        let sms = match grant.map(|g| (g.given_sms, g.asked_sms)) {
-            Some((Some(given), Some(asked))) if given != asked => format!("{given} (asked {asked})"),
-            Some((Some(given), _)) => given.to_string(),
-            _ => "all".to_owned(),
-        };
+    let kernels = s.trial.tenants.iter().enumerate().filter(|(_, t)| !is_program(t));
+    let rows = kernels.map(|(i, t)| {
+        let sms = granted_sms(s, &t.name);
         let iterations = s.outcome.and_then(|o| o.iterations.get(i)).map_or("–".to_owned(), u64::to_string);
         let params: Vec<String> =
             t.params.iter().map(|(k, v)| format!("{k} {}", param_unit(k).tick(*v))).collect();
@@ -294,6 +375,16 @@ fn how(s: &TrialSamples) -> Vec<(String, String)> {
     if s.trial.host_bound {
         out.push(("Bound by", "the host: launches or processes, not the GPU".to_owned()));
     }
+    if let Some(t) = s.outcome.and_then(|o| o.timing) {
+        let text = format!(
+            "{} loading and set-up, {} measuring, {} of the run's own; {} of its CPU time while measuring",
+            t.setup_ns, t.phases_ns, t.own_ns, t.phases_cpu_ns
+        );
+        out.push(("Time spent", text));
+    }
+    for (tenant, rate) in s.outcome.iter().flat_map(|o| &o.capacity_per_s) {
+        out.push(("Closed loop alone", format!("{tenant}: {} per second", metric::value(*rate))));
+    }
     if let Some(why) = s.outcome.and_then(|o| o.stopped_by.as_ref()) {
         out.push(("Stopped by", why.clone()));
     }
@@ -305,7 +396,12 @@ fn how(s: &TrialSamples) -> Vec<(String, String)> {
     };
     let last_shared = s.repeats.last().and_then(|r| r.phases.iter().find(|p| p.phase == "shared"));
     if let Some(p) = last_shared {
-        out.push(("Launches counted, last repeat", counted(p).join(", ")));
+        let what = if has_programs(s.trial) {
+            "Iterations counted, last repeat"
+        } else {
+            "Launches counted, last repeat"
+        };
+        out.push((what, counted(p).join(", ")));
     }
     out.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
 }
@@ -319,7 +415,7 @@ fn metrics(summary: &TrialSummary) -> TableBlock {
             m.clone(),
             metric::title(m),
             metric::with_unit(m, e.value),
-            metric::interval(e),
+            metric::interval_of(m, e),
             e.n.to_string(),
             verdict,
         ]

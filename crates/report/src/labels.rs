@@ -44,8 +44,11 @@ pub fn runs_as(t: &TenantRecord) -> String {
         "kernel" => format!("{} × {}", t.blocks, t.threads),
         "torch" => {
             let w = &t.workload;
-            let mut parts: Vec<String> =
-                [text(w, "mode"), text(w, "dtype")].iter().filter(|s| !s.is_empty()).map(|s| (*s).into()).collect();
+            let mut parts: Vec<String> = [text(w, "mode"), text(w, "dtype")]
+                .iter()
+                .filter(|s| !s.is_empty())
+                .map(|s| (*s).into())
+                .collect();
             if let (Some(batch), Some(sequence)) =
                 (w.get("batch").and_then(Value::as_u64), w.get("sequence").and_then(Value::as_u64))
             {

@@ -5,9 +5,11 @@ pub mod figure;
 pub mod figures;
 pub mod html;
 pub mod iterations;
+pub mod labels;
 pub mod metric;
-pub mod pairs;
 pub mod page;
+pub mod pairs;
+pub mod program_figures;
 pub mod programs;
 pub mod samples;
 pub mod scale;
@@ -15,8 +17,10 @@ pub mod state;
 pub mod summary;
 pub mod svg;
 pub mod table;
+pub mod tenant_tables;
 pub mod verdicts;
 
+use cotenant_store::Telemetry;
 use cotenant_store::format::{Manifest, OutcomeRecord, RepeatRecord, Summary, WarningRecord};
 
 pub use compare::{
@@ -41,10 +45,12 @@ pub struct RunData {
     pub warnings: Vec<WarningRecord>,
     /// `summary.json`, or computed anew.
     pub summary: Summary,
+    /// `telemetry.csv`, where it is on the clock of the spans.
+    pub telemetry: Option<Telemetry>,
 }
 
 impl RunData {
-    /// A run with its summary computed from the records.
+    /// A run with its summary computed from the records, without telemetry.
     pub fn new(
         manifest: Manifest,
         repeats: Vec<RepeatRecord>,
@@ -52,6 +58,6 @@ impl RunData {
         warnings: Vec<WarningRecord>,
     ) -> Self {
         let summary = summarize(&manifest, &repeats, &outcomes);
-        RunData { manifest, repeats, outcomes, warnings, summary }
+        RunData { manifest, repeats, outcomes, warnings, summary, telemetry: None }
     }
 }

@@ -20,7 +20,9 @@ pub fn better(metric: &str) -> Better {
         "speedup" | "throughput_ratio" | "bandwidth_gbs" | "stp" | "fairness" | "jain" | "sm_clock_mhz" => {
             Better::Higher
         }
-        b if b.ends_with("throughput") || b.ends_with("tokens_per_s") || b.ends_with("_pct") => Better::Higher,
+        b if b.ends_with("throughput") || b.ends_with("tokens_per_s") || b.ends_with("_pct") => {
+            Better::Higher
+        }
         _ => Better::Lower,
     }
 }
@@ -33,8 +35,8 @@ fn in_percent(metric: &str) -> bool {
 /// Unit after a value; `×` for ratios.
 pub fn unit(metric: &str) -> &'static str {
     match base(metric) {
-        "speedup" | "ratio" | "slowdown" | "slowdown_p50" | "slowdown_p99" | "throughput_ratio" | "stp" | "antt"
-        | "energy_ratio" => "×",
+        "speedup" | "ratio" | "slowdown" | "slowdown_p50" | "slowdown_p99" | "throughput_ratio" | "stp"
+        | "antt" | "energy_ratio" => "×",
         "launch_bound" | "trace_overhead" | "spread" => "%",
         "bandwidth_gbs" => "GB/s",
         "sm_clock_mhz" => "MHz",
@@ -127,7 +129,7 @@ fn counter_words(name: &str) -> String {
         .trim_end_matches("_pct")
         .split('_')
         .map(|w| match w {
-            "sm" | "dram" | "nvlink" | "pcie" | "fp64" | "fp32" | "fp16" | "l2" => w.to_uppercase(),
+            "sm" | "dram" | "fp64" | "fp32" | "fp16" | "hmma" | "imma" | "dfma" => w.to_uppercase(),
             _ => w.to_owned(),
         })
         .collect();
@@ -208,6 +210,8 @@ pub fn rank(metric: &str) -> usize {
         "solo_sm_occupancy_pct",
         "dram_pct",
         "solo_dram_pct",
+        "tensor_pct",
+        "solo_tensor_pct",
         "utilization_pct",
         "sm_clock_mhz",
         "power_w",
@@ -230,6 +234,11 @@ pub fn with_unit(metric: &str, v: f64) -> String {
         "×" => format!("{}×", value(v)),
         u => format!("{} {u}", value(v)),
     }
+}
+
+/// A value in the unit that [`with_unit`] prints, without it.
+pub fn bare(metric: &str, v: f64) -> String {
+    value(if in_percent(metric) { 100.0 * v } else { v })
 }
 
 /// An interval of a metric in the unit that [`with_unit`] prints: `[1.880, 1.920]`.
@@ -289,7 +298,10 @@ mod tests {
         assert_eq!(with_unit("slowdown", 1.9), "1.900×");
         assert_eq!(with_unit("solo_ms.x", 12.345), "12.35 ms");
         assert_eq!(with_unit("launch_bound.x", 0.4251), "42.5 %");
-        assert_eq!(interval_of("spread", &Estimate { value: 0.2, low: 0.1, high: 0.3, n: 9 }), "[10.0, 30.0]");
+        assert_eq!(
+            interval_of("spread", &Estimate { value: 0.2, low: 0.1, high: 0.3, n: 9 }),
+            "[10.0, 30.0]"
+        );
         assert_eq!(words("solo_sm_occupancy_pct.x"), "SM occupancy, alone");
         assert_eq!(words("something_else"), "something else");
         assert!(rank("speedup") < rank("slowdown.a") && rank("slowdown.a") < rank("unknown"));

@@ -41,11 +41,18 @@ pub(crate) fn compare_iterations(s: &TrialSamples) -> Vec<PairTest> {
                 s.repeats.iter().map(|r| of_repeat(r, phase, name, clock)).collect()
             };
             let shared = of("shared", &tenant.name);
-            out.extend(test(SHARED_SOLO, [&tenant.name, &tenant.name], clock, &shared, &of("solo", &tenant.name)));
+            out.extend(test(
+                SHARED_SOLO,
+                [&tenant.name, &tenant.name],
+                clock,
+                &shared,
+                &of("solo", &tenant.name),
+            ));
             if together(s) != Some("shared") {
                 continue;
             }
-            for other in programs[i + 1..].iter().filter(|o| o.kind == tenant.kind && o.workload == tenant.workload)
+            for other in
+                programs[i + 1..].iter().filter(|o| o.kind == tenant.kind && o.workload == tenant.workload)
             {
                 out.extend(test(
                     TENANTS,
@@ -107,7 +114,8 @@ fn level(a: &[f64], b: &[f64]) -> Option<LevelTests> {
     })
 }
 
-/// Adjusts the tests over the whole run, each kind of test being a family of its own, and gives the verdicts.
+/// Adjusts the tests over the whole run, each kind of test being a family of its own, and gives the verdicts; that on a
+/// tenant's latency shared against alone stands as the verdict on `slowdown_p50.T` too.
 ///
 /// Shared against alone is judged as a slowdown is. Tenants against each other are expected to be equal and there are
 /// many pairs of them, so one interval that leaves out 1 is not enough: the adjusted paired test has to be
@@ -133,7 +141,8 @@ pub(crate) fn judge(trials: &mut [TrialSummary], all: &[TrialSamples]) {
     }
     let judge = Judge::default();
     for (trial, s) in trials.iter_mut().zip(all) {
-        for t in &mut trial.tests {
+        let TrialSummary { tests, verdicts, .. } = trial;
+        for t in tests {
             let verdict = if t.kind == SHARED_SOLO {
                 let (r, p) = (t.ratio, t.paired.adjusted_p);
                 judge.ratio(r.value, r.low, r.high, Better::Lower, Some(p))
@@ -141,6 +150,12 @@ pub(crate) fn judge(trials: &mut [TrialSummary], all: &[TrialSamples]) {
                 between(&judge, t, s)
             };
             t.verdict = verdict.to_string();
+            // Of the clocks, the one that the percentiles of the summary are of.
+            let open = s.trial.tenants.iter().any(|o| o.name == t.a && open_loop(o));
+            let shown = if open { Clock::Latency } else { Clock::Wall };
+            if t.kind == SHARED_SOLO && t.clock == shown.name() {
+                verdicts.insert(format!("slowdown_p50.{}", t.a), t.verdict.clone());
+            }
         }
     }
 }

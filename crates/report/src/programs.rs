@@ -26,11 +26,7 @@ pub(crate) fn bootstrap(seed: u64) -> Bootstrap {
 /// shared phase, since being together with nobody is being alone. `None` where they never are.
 pub fn together(s: &TrialSamples) -> Option<&'static str> {
     let has = |kind: &str| s.repeats.iter().any(|r| r.phases.iter().any(|p| p.phase == kind));
-    if has("shared") {
-        Some("shared")
-    } else {
-        (s.trial.tenants.len() == 1 && has("solo")).then_some("solo")
-    }
+    if has("shared") { Some("shared") } else { (s.trial.tenants.len() == 1 && has("solo")).then_some("solo") }
 }
 
 /// Adds the per-repeat values of one repeat to `s`.
@@ -42,6 +38,14 @@ pub(crate) fn observe(s: &mut TrialSamples, repeat: &RepeatRecord) {
     let together = together(s);
     for tenant in trial.tenants.iter().filter(|t| is_program(t)) {
         observe_tenant(s, repeat, &tenant.name, together);
+    }
+    let of_medians = |name: &str| {
+        let of = |phase: &str| median(&of_repeat(repeat, phase, name, Clock::Latency));
+        Some(of("shared")? / of("solo")?)
+    };
+    let medians: Vec<f64> = trial.tenants.iter().filter_map(|t| of_medians(&t.name)).collect();
+    if !medians.is_empty() && medians.len() == trial.tenants.len() {
+        s.push("slowdown_p50", medians.iter().sum::<f64>() / medians.len() as f64);
     }
     let slowdowns: Vec<f64> = trial.tenants.iter().filter_map(|t| s.slowdown_in(repeat, &t.name)).collect();
     if slowdowns.len() > 1 && slowdowns.len() == trial.tenants.len() {
@@ -94,9 +98,8 @@ fn observe_tenant(s: &mut TrialSamples, repeat: &RepeatRecord, name: &str, toget
             if let (Some(joules), true) = (energy, run.tokens > 0) {
                 s.push(format!("solo_joules_per_token.{name}"), joules / run.tokens as f64);
             }
-            let state = record.state.as_ref().map(state::gauges).unwrap_or_default();
-            for (gauge, value) in state.into_iter().filter(|(g, _)| state::is_counter(g)) {
-                s.push(format!("solo_{gauge}.{name}"), value);
+            for (counter, value) in record.state.as_ref().map(state::counters).unwrap_or_default() {
+                s.push(format!("solo_{counter}.{name}"), value);
             }
         }
         for (prefix, p) in [("p50_ms", 0.5), ("p99_ms", 0.99)] {
@@ -119,8 +122,11 @@ fn observe_together(s: &mut TrialSamples, repeat: &RepeatRecord, phase: &'static
         let rates: Vec<f64> = ran.iter().filter_map(|r| rate_per_s(r)).collect();
         if rates.len() == ran.len() {
             s.push("throughput", rates.iter().sum());
-            let tokens: Vec<f64> =
-                ran.iter().zip(&rates).filter_map(|(r, rate)| Some(rate * tokens_per_iteration(r)?)).collect();
+            let tokens: Vec<f64> = ran
+                .iter()
+                .zip(&rates)
+                .filter_map(|(r, rate)| Some(rate * tokens_per_iteration(r)?))
+                .collect();
             if tokens.len() == ran.len() {
                 s.push("tokens_per_s", tokens.iter().sum());
             }
@@ -175,7 +181,7 @@ fn observe_together(s: &mut TrialSamples, repeat: &RepeatRecord, phase: &'static
 
 /// Joules that the GPU used in a phase.
 fn energy(phase: &PhaseRecord) -> Option<f64> {
-    phase.state.as_ref().and_then(state::energy_j).filter(|j| *j > 0.0)
+    phase.state.as_ref().and_then(state::energy_j)
 }
 
 /// Durations by this clock in phases of this kind, one list for each repeat that has some.
@@ -238,6 +244,12 @@ fn distribution(
     })
 }
 
+/// Whether the parts of a trial's shared phases say what its percentiles do not: at times not all tenants were active,
+/// beyond the last iteration of each.
+pub(crate) fn uneven(parts: &[PartSummary]) -> bool {
+    parts.iter().any(|p| p.active != "all" && p.share > 0.05)
+}
+
 /// Adds the metrics that are statistics of iterations: those of the distributions, kernels per iteration, and medians
 /// by who was active.
 pub(crate) fn pooled(
@@ -251,9 +263,7 @@ pub(crate) fn pooled(
     for tenant in s.trial.tenants.iter().filter(|t| is_program(t)) {
         let name = &tenant.name;
         let find = |phase: &str, clock: Clock| {
-            distributions
-                .iter()
-                .find(|d| d.tenant == *name && d.phase == phase && d.clock == clock.name())
+            distributions.iter().find(|d| d.tenant == *name && d.phase == phase && d.clock == clock.name())
         };
         let latency = if crate::iterations::open_loop(tenant) { Clock::Latency } else { Clock::Wall };
         for (prefix, phase) in [("solo_", Some("solo")), ("", together)] {
@@ -299,8 +309,7 @@ pub(crate) fn pooled(
         {
             metrics.insert(format!("kernels.{name}"), estimate(q[0], g.len()));
         }
-        // With one kind of part only it says nothing that the percentiles do not.
-        for part in parts.iter().filter(|_| parts.len() > 1) {
+        for part in parts.iter().filter(|_| uneven(parts)) {
             if let Some(e) = part.p50_ms.get(name) {
                 metrics.insert(format!("p50_{}_ms.{name}", part.active), *e);
             }
@@ -323,10 +332,10 @@ pub fn parts(s: &TrialSamples, seed: u64) -> Vec<PartSummary> {
         if time <= 0.0 {
             continue;
         }
-        let mut gauges: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        let mut gauges: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for phase in shared() {
             // Several stretches of a kind in one repeat: weighted by their length.
-            let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+            let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
             for part in phase.parts.iter().filter(|p| p.active == active) {
                 let weight = length(part.from_ns.0, part.to_ns.0);
                 for (name, value) in part.state.as_ref().map(state::gauges).unwrap_or_default() {
@@ -345,7 +354,8 @@ pub fn parts(s: &TrialSamples, seed: u64) -> Vec<PartSummary> {
                 .map(|r| {
                     let runs = runs(r, "shared", name);
                     let inside = runs.flat_map(|(phase, run)| {
-                        let within = move |i: &usize| part_of(phase, run, *i).is_some_and(|p| p.active == active);
+                        let within =
+                            move |i: &usize| part_of(phase, run, *i).is_some_and(|p| p.active == active);
                         (0..run.spans_ns.len())
                             .filter(within)
                             .filter_map(|i| crate::iterations::duration(run, i, Clock::Latency))
@@ -363,7 +373,7 @@ pub fn parts(s: &TrialSamples, seed: u64) -> Vec<PartSummary> {
             p50_ms: programs.filter_map(|t| Some((t.name.clone(), of_tenant(&t.name)?))).collect(),
             state: gauges
                 .into_iter()
-                .filter_map(|(name, v)| Some((name, crate::summary::estimate(&v)?)))
+                .filter_map(|(name, v)| Some((name.to_owned(), crate::summary::estimate(&v)?)))
                 .collect(),
         });
     }

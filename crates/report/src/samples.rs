@@ -164,9 +164,9 @@ impl TrialSamples<'_> {
         // Counters: while the tenants are together, or where they never are, over all phases.
         let shared = repeat.phases.iter().any(|p| p.phase == "shared");
         let wanted = |p: &&PhaseRecord| p.phase == "shared" || !(shared || p.phase.ends_with("-traced"));
-        let mut counters: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        let mut counters: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for state in repeat.phases.iter().filter(wanted).filter_map(|p| p.state.as_ref()) {
-            for (name, v) in crate::state::gauges(state).into_iter().filter(|g| crate::state::is_counter(&g.0)) {
+            for (name, v) in crate::state::counters(state) {
                 counters.entry(name).or_default().push(v);
             }
         }

@@ -38,7 +38,8 @@ fn summarize_trial(s: &TrialSamples, seed: u64) -> TrialSummary {
         for (phase, p50, p99) in
             [("shared", "p50_ms", "p99_ms"), ("solo", "solo_request_p50_ms", "solo_p99_ms")]
         {
-            for (metric, e) in [p50, p99].into_iter().zip(request_percentiles(&s.requests(name, phase), seed)) {
+            for (metric, e) in [p50, p99].into_iter().zip(request_percentiles(&s.requests(name, phase), seed))
+            {
                 metrics.insert(format!("{metric}.{name}"), e);
             }
         }

@@ -80,6 +80,31 @@ impl Shape {
     pub fn nth(i: usize) -> Self {
         [Shape::Circle, Shape::Square, Shape::Triangle, Shape::Diamond][i % 4]
     }
+
+    /// Outline about a centre.
+    fn path(self, (x, y): (f64, f64), r: f64) -> String {
+        match self {
+            Shape::Circle => format!(
+                "M{} {}a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z",
+                num(x - r),
+                num(y),
+                r = num(r),
+                d = num(2.0 * r)
+            ),
+            Shape::Square => {
+                let s = num(1.8 * r);
+                format!("M{} {}h{s}v{s}h-{s}z", num(x - 0.9 * r), num(y - 0.9 * r))
+            }
+            Shape::Diamond => {
+                let s = num(1.25 * r);
+                format!("M{} {}l{s} {s}l-{s} {s}l-{s} -{s}z", num(x), num(y - 1.25 * r))
+            }
+            Shape::Triangle => {
+                let (a, b) = (num(1.15 * r), num(2.1 * r));
+                format!("M{} {}l{a} {b}h-{}z", num(x), num(y - 1.25 * r), num(2.3 * r))
+            }
+        }
+    }
 }
 
 /// An SVG document being written.
@@ -225,29 +250,8 @@ impl Svg {
     }
 
     /// A data marker of radius `r`.
-    pub fn marker(&mut self, class: &str, shape: Shape, (x, y): (f64, f64), r: f64, tooltip: &str) {
-        let d = match shape {
-            Shape::Circle => format!(
-                "M{} {}a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0z",
-                num(x - r),
-                num(y),
-                r = num(r),
-                d = num(2.0 * r)
-            ),
-            Shape::Square => {
-                let s = num(1.8 * r);
-                format!("M{} {}h{s}v{s}h-{s}z", num(x - 0.9 * r), num(y - 0.9 * r))
-            }
-            Shape::Diamond => {
-                let s = num(1.25 * r);
-                format!("M{} {}l{s} {s}l-{s} {s}l-{s} -{s}z", num(x), num(y - 1.25 * r))
-            }
-            Shape::Triangle => {
-                let (a, b) = (num(1.15 * r), num(2.1 * r));
-                format!("M{} {}l{a} {b}h-{}z", num(x), num(y - 1.25 * r), num(2.3 * r))
-            }
-        };
-        let class = escape(class);
+    pub fn marker(&mut self, class: &str, shape: Shape, at: (f64, f64), r: f64, tooltip: &str) {
+        let (class, d) = (escape(class), shape.path(at, r));
         if tooltip.is_empty() {
             let _ = writeln!(self.body, "<path class=\"{class}\" d=\"{d}\"/>");
         } else {
@@ -257,6 +261,18 @@ impl Svg {
                 escape(tooltip)
             );
         }
+    }
+
+    /// Many data markers as a single path.
+    pub fn markers(&mut self, class: &str, shape: Shape, at: &[(f64, f64)], r: f64, tooltip: &str) {
+        if at.is_empty() {
+            return;
+        }
+        let _ = write!(self.body, "<path class=\"{}\" d=\"", escape(class));
+        for point in at {
+            self.body.push_str(&shape.path(*point, r));
+        }
+        let _ = writeln!(self.body, "\"><title>{}</title></path>", escape(tooltip));
     }
 }
 

@@ -1,7 +1,10 @@
 //! Text tables: plain UTF-8, no colour, no control characters from stored names.
 
 use crate::compare::{Comparison, ErrorSummary, RunLabel};
+use crate::iterations::has_programs;
 use crate::metric;
+use crate::page::TableBlock;
+use crate::tenant_tables;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use cotenant_store::format::{Manifest, Summary, TrialRecord, TrialSummary};
 use std::fmt::Write as _;
@@ -17,7 +20,15 @@ pub struct TableOptions {
 
 /// The metrics of a trial that are worth a row in a table: what the figures draw, what has a reference, the
 /// speedup and each slowdown; the launch times of trials that have none of these.
+///
+/// Of trials with models or programs, whose tenants have tables of their own, only what has a reference.
 pub fn shown_metrics(manifest: &Manifest, trial: &TrialRecord, summary: &TrialSummary) -> Vec<String> {
+    if has_programs(trial) {
+        let mut names: Vec<String> =
+            summary.metrics.keys().filter(|m| !metric::references(trial, m).is_empty()).cloned().collect();
+        names.sort_by_key(|m| (metric::rank(m), m.clone()));
+        return names;
+    }
     let drawn = |m: &str| {
         let all_tenants =
             |f: &str| f.strip_suffix(".*") == Some(metric::base(m)) && metric::tenant(m).is_some();
@@ -77,9 +88,37 @@ pub fn render_table(manifest: &Manifest, summary: &Summary) -> String {
     render_table_with(manifest, summary, TableOptions::default())
 }
 
-/// The table of a run: one row per trial and metric, with interval, observations, overlap, references with the
-/// difference of ours, and verdict.
+/// The tables of a run. Of trials of kernels one row per trial and metric, with interval, observations, overlap,
+/// references with the difference of ours, and verdict; of trials with models or programs one row per tenant, then one
+/// per trial and one per role.
 pub fn render_table_with(manifest: &Manifest, summary: &Summary, options: TableOptions) -> String {
+    let mut out = title(&manifest.title, &manifest.device.name, summary.simulated);
+    let of_programs = tenant_tables::tables(manifest, summary);
+    for (i, t) in of_programs.iter().enumerate() {
+        let gap = if i > 0 { "\n" } else { "" };
+        let _ = writeln!(out, "{gap}{}", clean(&t.title));
+        out.push_str(&finish(&block(options, &t.table)));
+    }
+    if let Some(t) = by_metric(manifest, summary, options) {
+        if !of_programs.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&finish(&t));
+    }
+    out
+}
+
+fn block(options: TableOptions, b: &TableBlock) -> Table {
+    let head: Vec<&str> = b.head.iter().map(String::as_str).collect();
+    let mut t = table(options, &head, &b.numeric);
+    for row in &b.rows {
+        t.add_row(row.iter().map(|c| clean(c)));
+    }
+    t
+}
+
+/// Rows of trials and metrics; `None` where all trials have other tables.
+fn by_metric(manifest: &Manifest, summary: &Summary, options: TableOptions) -> Option<Table> {
     let mut sources: Vec<String> = Vec::new();
     for r in manifest.trials.iter().flat_map(|t| &t.references) {
         if !sources.contains(&r.source) {
@@ -94,22 +133,25 @@ pub fn render_table_with(manifest: &Manifest, summary: &Summary, options: TableO
     }
     head.push("verdict");
     let mut t = table(options, &head, &right);
+    let mut any = manifest.trials.iter().all(|t| !has_programs(t));
     for s in &summary.trials {
         let Some(trial) = manifest.trials.iter().find(|t| t.id == s.trial) else { continue };
         let shown = shown_metrics(manifest, trial, s);
-        if shown.is_empty() {
+        if shown.is_empty() && !has_programs(trial) {
             let mut row = vec![clean(&s.trial), format!("({})", clean(&s.status))];
             row.resize(head.len(), String::new());
             t.add_row(row);
+            any = true;
         }
         for (i, name) in shown.iter().enumerate() {
             let Some(e) = s.metrics.get(name) else { continue };
+            any = true;
             let first = i == 0;
             let mut row = vec![
                 if first { clean(&s.trial) } else { String::new() },
                 clean(name),
                 metric::with_unit(name, e.value),
-                metric::interval(e),
+                metric::interval_of(name, e),
                 e.n.to_string(),
                 match s.overlap {
                     Some(o) if first => format!("{:.1} %", 100.0 * o),
@@ -119,7 +161,7 @@ pub fn render_table_with(manifest: &Manifest, summary: &Summary, options: TableO
             let references = metric::references(trial, name);
             for source in &sources {
                 match references.iter().find(|(s, _)| s == source) {
-                    Some((_, v)) => row.extend([metric::value(*v), metric::percent((e.value - v) / v)]),
+                    Some((_, v)) => row.extend([metric::bare(name, *v), metric::percent((e.value - v) / v)]),
                     None => row.extend([String::new(), String::new()]),
                 }
             }
@@ -127,9 +169,7 @@ pub fn render_table_with(manifest: &Manifest, summary: &Summary, options: TableO
             t.add_row(row);
         }
     }
-    let mut out = title(&manifest.title, &manifest.device.name, summary.simulated);
-    out.push_str(&finish(&t));
-    out
+    any.then_some(t)
 }
 
 fn title(title: &str, device: &str, simulated: bool) -> String {
@@ -182,11 +222,11 @@ pub fn render_comparison_with(c: &Comparison, options: TableOptions) -> String {
         let mut row = vec![trial, clean(&r.metric)];
         match &r.source {
             Some(source) => row.extend([clean(source), base]),
-            None => row.extend([base, metric::interval(&r.a)]),
+            None => row.extend([base, metric::interval_of(&r.metric, &r.a)]),
         }
         row.extend([
             metric::with_unit(&r.metric, r.b.value),
-            metric::interval(&r.b),
+            metric::interval_of(&r.metric, &r.b),
             metric::percent(r.difference),
             format!("{}{}", r.verdict, if r.host_bound { " (host-bound)" } else { "" }),
         ]);

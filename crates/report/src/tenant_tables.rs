@@ -70,8 +70,13 @@ pub fn tables(manifest: &Manifest, summary: &Summary) -> Vec<Titled> {
     }
     let note = "Times in ms: median and 99th percentile of iterations (under an open loop from the intended arrival), \
                 alone and together. Slowdown: median shared over median alone in the same repeat, with its 95 % interval.";
-    let mut out =
-        vec![Titled { title: "Tenants".into(), note: note.into(), table: tenants(&trials) }];
+    // What all of them have in common stands once, above the table.
+    let mut ways: Vec<String> = trials.iter().flat_map(|t| &t.0.tenants).map(labels::runs_as).collect();
+    ways.sort();
+    ways.dedup();
+    let common = ways.len() == 1 && !ways[0].is_empty();
+    let title = if common { format!("Tenants, all {}", ways[0]) } else { "Tenants".to_owned() };
+    let mut out = vec![Titled { title, note: note.into(), table: tenants(&trials, common) }];
     let together = together(&trials);
     if !together.rows.is_empty() {
         let note = "Sums and means over the tenants of a trial. Spread: largest over smallest median of equal tenants, \
@@ -87,7 +92,7 @@ pub fn tables(manifest: &Manifest, summary: &Summary) -> Vec<Titled> {
     out
 }
 
-fn tenants(trials: &[(&TrialRecord, &TrialSummary)]) -> TableBlock {
+fn tenants(trials: &[(&TrialRecord, &TrialSummary)], common: bool) -> TableBlock {
     let mut t = Columns::new(&[
         ("trial", false),
         ("tenant", false),
@@ -111,6 +116,8 @@ fn tenants(trials: &[(&TrialRecord, &TrialSummary)]) -> TableBlock {
             t.rows.push(row);
             continue;
         }
+        // Where nobody shared, "together" would only repeat "alone".
+        let shares = summary.distributions.iter().any(|d| d.phase == "shared");
         for (i, tenant) in trial.tenants.iter().enumerate() {
             let of = |name: &str| summary.metrics.get(&format!("{name}.{}", tenant.name));
             let mut row = vec![
@@ -118,7 +125,7 @@ fn tenants(trials: &[(&TrialRecord, &TrialSummary)]) -> TableBlock {
                 tenant.name.clone(),
                 tenant.role.clone(),
                 labels::model(tenant),
-                labels::runs_as(tenant),
+                if common { String::new() } else { labels::runs_as(tenant) },
             ];
             // A kernel beside a model: its launches are its iterations.
             let (alone, shared, slowdown) = if is_program(tenant) {
@@ -126,14 +133,13 @@ fn tenants(trials: &[(&TrialRecord, &TrialSummary)]) -> TableBlock {
             } else {
                 ("solo_ms", "shared_ms", "slowdown")
             };
-            let together = of(slowdown).is_some() || of(alone).is_none() || !alone_only(summary);
             row.extend([
                 number(of(alone)),
-                if together { number(of(shared)) } else { String::new() },
+                if shares { number(of(shared)) } else { String::new() },
                 with_interval(slowdown, of(slowdown)),
                 verdict(summary, slowdown, tenant),
                 number(of("solo_p99_ms")),
-                if together { number(of("p99_ms")) } else { String::new() },
+                if shares { number(of("p99_ms")) } else { String::new() },
                 number(of("throughput")),
                 number(of("tokens_per_s")),
                 match summary.overlap {
@@ -145,11 +151,6 @@ fn tenants(trials: &[(&TrialRecord, &TrialSummary)]) -> TableBlock {
         }
     }
     t.finish()
-}
-
-/// Nobody shared: "together" would only repeat "alone".
-fn alone_only(summary: &TrialSummary) -> bool {
-    !summary.distributions.iter().any(|d| d.phase == "shared")
 }
 
 fn verdict(summary: &TrialSummary, slowdown: &str, tenant: &TenantRecord) -> String {
@@ -324,9 +325,9 @@ pub fn tests(summary: &TrialSummary) -> TableBlock {
     t.finish()
 }
 
-/// Parts of a trial's shared phases by who was active. Empty where there is only one kind of part.
+/// Parts of a trial's shared phases by who was active. Empty where all were nearly all the time.
 pub fn parts(trial: &TrialRecord, summary: &TrialSummary) -> TableBlock {
-    if summary.parts.len() < 2 {
+    if !crate::programs::uneven(&summary.parts) {
         return TableBlock::default();
     }
     let mut rows: Vec<Vec<String>> = Vec::new();

@@ -1,8 +1,10 @@
 //! Verdicts in words, and the few numbers that sum a run up.
 
 use crate::compare::{ErrorSummary, compare_reference};
+use crate::iterations::is_program;
+use crate::labels::Workloads;
 use crate::{RunData, metric};
-use cotenant_store::format::{TrialRecord, TrialSummary};
+use cotenant_store::format::{TenantRecord, TrialRecord, TrialSummary};
 use serde::Serialize;
 
 /// One sentence of a verdict.
@@ -31,9 +33,16 @@ pub struct Tile {
     pub about: String,
 }
 
-/// Names joined as in a sentence: `a`, `a and b`, `a, b and c`.
+/// Names that are listed before the rest is only counted.
+const LISTED: usize = 4;
+
+/// Names joined as in a sentence: `a`, `a and b`, `a, b and c`, `a, b, c and 7 others`.
 fn list(names: &[&str]) -> String {
     match names {
+        many if many.len() > LISTED => {
+            let listed = many[..LISTED - 1].join(", ");
+            format!("{listed} and {} others", many.len() + 1 - LISTED)
+        }
         [] => String::new(),
         [one] => (*one).to_owned(),
         [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
@@ -42,9 +51,11 @@ fn list(names: &[&str]) -> String {
 
 /// What a trial shows, one sentence for each slowdown and one for the speedup; `brief`: a few words each.
 pub fn trial_says(trial: &TrialRecord, summary: &TrialSummary, brief: bool) -> Vec<Says> {
-    let mut out = Vec::new();
-    for tenant in &trial.tenants {
-        let name = format!("slowdown.{}", tenant.name);
+    let mut out = groups_say(trial, summary);
+    let grouped = !out.is_empty();
+    for tenant in trial.tenants.iter().filter(|_| !grouped) {
+        let name = if is_program(tenant) { "slowdown_p50" } else { "slowdown" };
+        let name = format!("{name}.{}", tenant.name);
         let Some(e) = summary.metrics.get(&name) else { continue };
         let others: Vec<&str> =
             trial.tenants.iter().filter(|t| t.name != tenant.name).map(|t| t.name.as_str()).collect();
@@ -68,8 +79,10 @@ pub fn trial_says(trial: &TrialRecord, summary: &TrialSummary, brief: bool) -> V
     }
     if out.is_empty() {
         for tenant in &trial.tenants {
-            if let Some(e) = summary.metrics.get(&format!("solo_ms.{}", tenant.name)) {
-                let text = format!("{} alone: {} ms per launch", tenant.name, metric::value(e.value));
+            let (name, what) =
+                if is_program(tenant) { ("solo_p50_ms", "iteration") } else { ("solo_ms", "launch") };
+            if let Some(e) = summary.metrics.get(&format!("{name}.{}", tenant.name)) {
+                let text = format!("{} alone: {} ms per {what}", tenant.name, metric::value(e.value));
                 out.push(Says {
                     verdict: String::new(),
                     class: "",
@@ -93,6 +106,41 @@ pub fn trial_says(trial: &TrialRecord, summary: &TrialSummary, brief: bool) -> V
     out
 }
 
+/// Tenants from which on those of one workload are told of together.
+const TOGETHER_FROM: usize = 5;
+
+/// One sentence for each workload of a trial of many models or programs; nothing for other trials.
+fn groups_say(trial: &TrialRecord, summary: &TrialSummary) -> Vec<Says> {
+    if trial.tenants.len() < TOGETHER_FROM || !trial.tenants.iter().all(is_program) {
+        return Vec::new();
+    }
+    let names = Workloads::of([trial]);
+    let sentence = |workload: String| -> Option<Says> {
+        let group: Vec<&TenantRecord> = trial.tenants.iter().filter(|t| names.name(t) == workload).collect();
+        let of =
+            |t: &&TenantRecord| summary.metrics.get(&format!("slowdown_p50.{}", t.name)).map(|e| e.value);
+        let values: Vec<f64> = group.iter().filter_map(of).collect();
+        let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
+        let verdict_of = |t: &&TenantRecord| summary.verdicts.get(&format!("slowdown_p50.{}", t.name));
+        let verdicts: Vec<&String> = group.iter().filter_map(verdict_of).collect();
+        let first = verdicts.first().map_or("", |v| v.as_str());
+        let verdict = if verdicts.iter().all(|v| v.as_str() == first) { first } else { "ambiguous" };
+        let (class, mark) = look(verdict);
+        let times = |v: f64| format!("{}×", metric::value(v));
+        (!values.is_empty()).then(|| Says {
+            verdict: verdict.to_owned(),
+            class,
+            mark,
+            text: match group.len() {
+                1 => format!("{workload} {}", times(low)),
+                n => format!("{n} {workload} {} to {}", times(low), times(high)),
+            },
+            interval: String::new(),
+        })
+    };
+    names.names().into_iter().filter_map(sentence).collect()
+}
+
 /// Class and mark of a verdict.
 fn look(verdict: &str) -> (&'static str, &'static str) {
     match verdict {
@@ -114,8 +162,10 @@ pub fn tiles(run: &RunData) -> Vec<Tile> {
         let about = format!("{} in {trial}", metric::tenant(m).unwrap_or(m));
         out.push(Tile { name: "Largest slowdown".into(), number: metric::with_unit(m, v), about });
     }
+    // Of models there is a second verdict, on the median iteration: each tenant counts once.
+    let mean = |v: &(&String, &String)| metric::base(v.0) == "slowdown";
     let verdicts: Vec<&str> =
-        run.summary.trials.iter().flat_map(|t| t.verdicts.values()).map(String::as_str).collect();
+        run.summary.trials.iter().flat_map(|t| &t.verdicts).filter(mean).map(|v| v.1.as_str()).collect();
     if !verdicts.is_empty() {
         let count = |v: &str| verdicts.iter().filter(|w| **w == v).count();
         let counts: Vec<String> = ["slower", "faster", "same", "ambiguous"]
@@ -146,6 +196,17 @@ pub fn tiles(run: &RunData) -> Vec<Tile> {
             } else {
                 format!("over taking turns: least in {worst}, most in {best}")
             },
+        });
+    }
+    let idle = run.summary.trials.iter().flat_map(|t| {
+        let own = t.metrics.iter().filter(|(m, _)| m.starts_with("launch_bound."));
+        own.map(|(m, e)| (t.trial.as_str(), m.as_str(), e.value))
+    });
+    if let Some((trial, m, v)) = idle.max_by(|a, b| a.2.total_cmp(&b.2)) {
+        out.push(Tile {
+            name: "Most time without a kernel".into(),
+            number: metric::with_unit(m, v),
+            about: format!("{} alone, in {trial}", metric::tenant(m).unwrap_or(m)),
         });
     }
     out.extend(compare_reference(run, None).errors.iter().map(against));

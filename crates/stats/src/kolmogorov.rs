@@ -91,44 +91,44 @@ fn leaving_probability(n1: u64, n2: u64, (w1, w2): (u64, u64), h: u64) -> f64 {
         return leaving_probability(n2, n1, (w2, w1), h);
     }
     let total = n1 + n2;
-    let outside = |i: u64, j: u64| (i * w1).abs_diff(j * w2) >= h;
     // inside[j]: probability of standing at (i, j) having stayed within.
     let mut inside = vec![0.0f64; n2 as usize + 1];
     inside[0] = 1.0;
     let mut left = 0.0;
-    // The band of row i: first and one past the last j within.
+    // The band of row i: first and last j within; empty if the first is the larger.
     let band = |i: u64| {
         let low = (i * w1).saturating_sub(h - 1).div_ceil(w2);
         let high = ((i * w1 + h - 1) / w2).min(n2);
         (low, high)
     };
+    // One over the number of values left: a division in each step would be most of the time.
+    let share: Vec<f64> = (0..=total).map(|left| 1.0 / left.max(1) as f64).collect();
     for i in 0..=n1 {
         let (low, high) = band(i);
         if i > 0 {
             // A step to the right out of row i - 1, into the band or out of it.
             let (from, to) = band(i - 1);
+            let of_first = (n1 - i + 1) as f64;
             for j in from..=to {
-                let here = inside[j as usize];
-                let step = here * (n1 - i + 1) as f64 / (total - (i - 1) - j) as f64;
-                if outside(i, j) {
-                    left += step;
-                    inside[j as usize] = 0.0;
-                } else {
-                    inside[j as usize] = step;
-                }
+                inside[j as usize] *= of_first * share[(total - (i - 1) - j) as usize];
+            }
+            // The band only moves up: what lies below it now has left.
+            for j in from..low.min(to + 1) {
+                left += std::mem::take(&mut inside[j as usize]);
             }
         }
-        // Steps up within row i, from the lowest point on.
-        for j in low..=high {
-            if j == n2 {
-                break;
-            }
-            let step = inside[j as usize] * (n2 - j) as f64 / (total - i - j) as f64;
-            if outside(i, j + 1) {
-                left += step;
-            } else {
-                inside[j as usize + 1] += step;
-            }
+        if low > high {
+            // No point of this row lies within.
+            continue;
+        }
+        // Steps up within row i, from the lowest point on; only the last can leave the band.
+        let mut here = inside[low as usize];
+        for j in low..high {
+            here = inside[j as usize + 1] + here * ((n2 - j) as f64 * share[(total - i - j) as usize]);
+            inside[j as usize + 1] = here;
+        }
+        if high < n2 {
+            left += here * ((n2 - high) as f64 * share[(total - i - high) as usize]);
         }
     }
     left

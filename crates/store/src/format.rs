@@ -333,14 +333,15 @@ fn is_zero_u64(n: &u64) -> bool {
     *n == 0
 }
 
-/// GPU state sampled during a phase.
+/// GPU state during a phase, or a part of one. Means are weighted by time; a value that NVML does not tell, or did not
+/// tell in that time, is `null`. What each value is, and how old: `docs/telemetry.md`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GpuState {
     /// SM clock, MHz.
     pub sm_clock_mhz: Option<f64>,
     /// Memory clock, MHz.
     pub memory_clock_mhz: Option<f64>,
-    /// Power, W.
+    /// Power, W: of the moment where the GPU tells it, else the driver's average over the last second.
     pub power_w: Option<f64>,
     /// Temperature, °C.
     pub temperature_c: Option<f64>,
@@ -348,6 +349,55 @@ pub struct GpuState {
     pub throttle: Vec<String>,
     /// "GPU utilisation" as `nvidia-smi` prints it, percent.
     pub utilization_pct: Option<f64>,
+    /// Energy, J: power over the time, scaled to the GPU's energy counter where that was read over 5 s or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_j: Option<f64>,
+    /// Most device memory in use, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_used_bytes: Option<u64>,
+    /// Most device memory of each process, bytes, by process id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub process_memory_bytes: BTreeMap<u32, u64>,
+    /// Time in which any engine of the GPU was busy, percent (GPM). Only from stretches of a second or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphics_pct: Option<f64>,
+    /// Time in which an SM had at least one warp, mean over SMs, percent (GPM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_active_pct: Option<f64>,
+    /// Warps resident, of the most that fit, mean over SMs and time, percent (GPM): "compute warps in flight".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sm_occupancy_pct: Option<f64>,
+    /// Bandwidth of device memory in use, percent (GPM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dram_pct: Option<f64>,
+    /// Cycles in which the tensor cores worked, percent (GPM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensor_pct: Option<f64>,
+    /// The same for 16-bit floating point (HMMA), percent (GPM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensor_hmma_pct: Option<f64>,
+    /// The same for integers (IMMA), percent (GPM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensor_imma_pct: Option<f64>,
+    /// The same for 64-bit floating point (DFMA), percent (GPM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensor_dfma_pct: Option<f64>,
+    /// FP64 pipe, percent (GPM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp64_pct: Option<f64>,
+    /// FP32 pipe, percent (GPM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp32_pct: Option<f64>,
+    /// FP16 pipe, percent (GPM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp16_pct: Option<f64>,
+    /// Integer pipe, percent (GPM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integer_pct: Option<f64>,
+    /// Share of the time that the GPM values tell of which lies in this phase, 0..1. The GPU counts in windows of
+    /// 100 ms; well below 1 the values tell as much of what ran before and after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpm_share: Option<f64>,
 }
 
 /// `outcomes.jsonl`: one line per trial that ended.

@@ -90,18 +90,22 @@ fn busy(trace: &Trace) -> Result<Value, Box<dyn Error>> {
             })
         })
         .collect();
-    let recorded: Vec<Value> = trace.recorded().iter().map(|span| json!([span.start_ns, span.end_ns])).collect();
-    Ok(json!({ "iterations": iterations, "outside": out.outside, "recorded": recorded, "torn_bytes": trace.torn_bytes }))
+    let recorded: Vec<Value> =
+        trace.recorded().iter().map(|span| json!([span.start_ns, span.end_ns])).collect();
+    Ok(
+        json!({ "iterations": iterations, "outside": out.outside, "recorded": recorded, "torn_bytes": trace.torn_bytes }),
+    )
 }
 
 fn kernels(trace: &Trace) -> Value {
     let mut by_name: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    let mut graph_nodes: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut by_graph: BTreeMap<u64, u64> = BTreeMap::new();
     for kernel in &trace.kernels {
         let entry = by_name.entry(trace.name(kernel)).or_default();
         entry.0 += 1;
         entry.1 += kernel.duration_ns;
-        *graph_nodes.entry(kernel.node >> 32).or_default() += u64::from(kernel.node != 0);
+        let node = trace.node(kernel);
+        *by_graph.entry(node >> 32).or_default() += u64::from(node != 0);
     }
     let mut rows: Vec<_> = by_name.into_iter().collect();
     rows.sort_by_key(|&(_, (_, time))| std::cmp::Reverse(time));
@@ -110,7 +114,6 @@ fn kernels(trace: &Trace) -> Value {
         "kernels": rows,
         "shapes": trace.shapes.len(),
         "lanes": trace.lanes.len(),
-        "launches_by_upper_half_of_node": graph_nodes,
-        "first_nodes": trace.kernels.iter().filter(|kernel| kernel.node != 0).take(4).map(|kernel| kernel.node).collect::<Vec<_>>(),
+        "launches_by_graph": by_graph,
     })
 }

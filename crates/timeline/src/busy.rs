@@ -215,7 +215,10 @@ mod tests {
             Execution { class: Class::Set, start_ns: 30, duration_ns: 1 },
         ];
         let time = attribute(&[interval(0, 100)], &spans).unwrap().iterations[0];
-        assert_eq!((time.kernels.union_ns, time.copies.union_ns, time.sets.union_ns, time.union_ns), (10, 10, 1, 16));
+        assert_eq!(
+            (time.kernels.union_ns, time.copies.union_ns, time.sets.union_ns, time.union_ns),
+            (10, 10, 1, 16)
+        );
     }
 
     #[test]

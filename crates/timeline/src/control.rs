@@ -164,11 +164,11 @@ impl Control {
 
     /// Switches recording off and takes CUPTI out of the process, so that the program runs as if it had never been
     /// recorded; plain off leaves hooks behind that cost some percent where launches are the limit. Returns whether
-    /// nothing is left: versions of CUPTI before CUDA 12.6 stay, since taking them out and in again crashes programs
-    /// with CUDA graphs. The next `on` takes some milliseconds longer.
+    /// nothing is left. CUPTI stays where taking it out could break the program: after it ran or made graphs while CUPTI
+    /// was there, after a plain off, and in versions before CUDA 12.6. Then only a new process is free of it.
     ///
     /// The program must have nothing under way on the device, nor start anything until this returns: CUPTI asks for
-    /// that.
+    /// that. The next `on` takes some milliseconds longer.
     ///
     /// # Errors
     /// As [`Control::switch`].
@@ -233,7 +233,13 @@ impl Control {
 
     /// Sleeps until the word differs, or a while; an error when the time is over. It wakes now and then because a state
     /// can change (the process ends) without this word changing.
-    fn sleep_on(&self, word: &AtomicU32, seen: u32, deadline: Instant, waited: Duration) -> Result<(), ControlError> {
+    fn sleep_on(
+        &self,
+        word: &AtomicU32,
+        seen: u32,
+        deadline: Instant,
+        waited: Duration,
+    ) -> Result<(), ControlError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);

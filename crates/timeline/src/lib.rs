@@ -42,7 +42,8 @@ pub fn traces_in(folder: &std::path::Path) -> std::io::Result<Vec<(u32, std::pat
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "trace")
-            && let Some(pid) = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok())
+            && let Some(pid) =
+                path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok())
         {
             found.push((pid, path));
         }

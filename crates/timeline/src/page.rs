@@ -3,7 +3,7 @@
 //! The controlling side writes a word and wakes a futex; the library's one thread sleeps on it, does what is
 //! asked, and answers in a second word. So nothing runs while nothing is asked.
 
-use crate::format::{HEADER_BYTES, MAGIC, RECORD_BYTES, VERSION};
+use crate::format::{HEADER_BYTES, MAGIC, UNIT_BYTES, VERSION};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Most bytes of the reason.
@@ -19,7 +19,7 @@ pub enum Request {
     On = 1,
     /// Stop recording and write out everything that has ended.
     Off = 2,
-    /// As `Off`, and take CUPTI out of the process. Only while the program has nothing on the device.
+    /// As `Off`, and take CUPTI out of the process if that is safe. Only while the program has nothing on the device.
     Detach = 3,
 }
 
@@ -114,8 +114,8 @@ pub struct Page {
     pub version: AtomicU32,
     /// [`HEADER_BYTES`].
     pub header_bytes: AtomicU32,
-    /// [`RECORD_BYTES`].
-    pub record_bytes: AtomicU32,
+    /// [`UNIT_BYTES`].
+    pub unit_bytes: AtomicU32,
     /// The process that writes.
     pub pid: AtomicU32,
     /// Creation, ns of `CLOCK_MONOTONIC`.
@@ -134,7 +134,7 @@ pub struct Page {
     /// [`State`].
     pub state: AtomicU32,
     reserved1: [u32; 12],
-    /// Bytes of the file that are whole records, header included.
+    /// Bytes of the file that are whole records and the header.
     pub committed: AtomicU64,
     /// See [`Counters::kernels`].
     pub kernels: AtomicU64,
@@ -163,7 +163,7 @@ impl Page {
     pub fn initialise(&self, pid: u32, now_ns: u64) {
         self.version.store(VERSION, Ordering::Relaxed);
         self.header_bytes.store(HEADER_BYTES as u32, Ordering::Relaxed);
-        self.record_bytes.store(RECORD_BYTES as u32, Ordering::Relaxed);
+        self.unit_bytes.store(UNIT_BYTES as u32, Ordering::Relaxed);
         self.pid.store(pid, Ordering::Relaxed);
         self.created_ns.store(now_ns, Ordering::Relaxed);
         self.committed.store(HEADER_BYTES as u64, Ordering::Relaxed);
@@ -173,7 +173,8 @@ impl Page {
 
     /// Writes the reason, cut at [`REASON_BYTES`]. Only the library does.
     pub fn set_reason(&self, text: &str) {
-        let length = (0..=text.len().min(REASON_BYTES)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        let length =
+            (0..=text.len().min(REASON_BYTES)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
         for (cell, byte) in self.reason.iter().zip(text.bytes().take(length)) {
             cell.store(byte, Ordering::Relaxed);
         }
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!(offset_of!(Page, magic), 0);
         assert_eq!(offset_of!(Page, version), 8);
         assert_eq!(offset_of!(Page, header_bytes), 12);
-        assert_eq!(offset_of!(Page, record_bytes), 16);
+        assert_eq!(offset_of!(Page, unit_bytes), 16);
         assert_eq!(offset_of!(Page, pid), 20);
         assert_eq!(offset_of!(Page, created_ns), 24);
         assert_eq!(offset_of!(Page, cupti_version), 32);

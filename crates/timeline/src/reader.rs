@@ -5,7 +5,7 @@
 //! names the byte. Memory is bounded by what the file really holds, never by a number in it.
 
 use crate::busy::{self, Attribution, Class, Execution, Interval, IntervalError};
-use crate::format::{self, Bytes, HEADER_BYTES, Kernel, Kind, Lane, Mark, RECORD_BYTES, Shape, Transfer};
+use crate::format::{self, HEADER_BYTES, Kernel, Kind, Lane, Mark, Shape, Site, Transfer, UNIT_BYTES};
 use crate::page::{Counters, REASON_BYTES, State};
 use std::fs::File;
 use std::io;
@@ -96,6 +96,8 @@ pub struct Trace {
     pub names: Vec<String>,
     /// Launch shapes, by number.
     pub shapes: Vec<Shape>,
+    /// Sites, by number.
+    pub sites: Vec<Site>,
     /// Lanes, by number.
     pub lanes: Vec<Lane>,
     /// Executions of kernels, in the order of the file, which is not that of time.
@@ -109,7 +111,7 @@ pub struct Trace {
 }
 
 /// Bytes read at a time.
-const CHUNK_BYTES: usize = 32_768 * RECORD_BYTES;
+const CHUNK_BYTES: usize = 40_000 * UNIT_BYTES;
 
 impl Trace {
     /// Opens a trace and reads what it holds.
@@ -127,6 +129,7 @@ impl Trace {
             counters: Counters::default(),
             names: Vec::new(),
             shapes: Vec::new(),
+            sites: Vec::new(),
             lanes: Vec::new(),
             kernels: Vec::new(),
             transfers: Vec::new(),
@@ -151,8 +154,8 @@ impl Trace {
         let committed = self.read_header(&header)?;
         let end = committed.min(length);
         let mut chunk = Vec::new();
-        while self.offset + (RECORD_BYTES as u64) <= end {
-            let size = (end - self.offset).min(CHUNK_BYTES as u64) as usize / RECORD_BYTES * RECORD_BYTES;
+        while self.offset + (UNIT_BYTES as u64) <= end {
+            let size = (end - self.offset).min(CHUNK_BYTES as u64) as usize / UNIT_BYTES * UNIT_BYTES;
             chunk.resize(size, 0);
             self.file.read_exact_at(&mut chunk, self.offset)?;
             let used = self.read_records(&chunk)?;
@@ -179,9 +182,10 @@ impl Trace {
             value => Err(ReadError::Header { field, value: value.into() }),
         };
         fixed("the header's length", 12, HEADER_BYTES)?;
-        fixed("the record's length", 16, RECORD_BYTES)?;
+        fixed("the unit's length", 16, UNIT_BYTES)?;
         let state = u32_at(76);
-        self.state = State::of_word(state).ok_or(ReadError::Header { field: "the state", value: state.into() })?;
+        self.state =
+            State::of_word(state).ok_or(ReadError::Header { field: "the state", value: state.into() })?;
         let committed = u64_at(128);
         if committed < self.offset {
             return Err(ReadError::Header { field: "the committed length", value: committed });
@@ -201,72 +205,84 @@ impl Trace {
         Ok(committed)
     }
 
-    /// Reads whole records from a chunk and returns how many bytes they are. A name that the chunk cuts stays.
+    /// Reads whole records from a chunk and returns how many bytes they are. A record that the chunk cuts stays.
     fn read_records(&mut self, chunk: &[u8]) -> Result<usize, ReadError> {
         let mut at = 0;
-        while let Some(bytes) = chunk.get(at..).and_then(|rest| rest.first_chunk::<RECORD_BYTES>()) {
-            let taken = self
-                .read_record(bytes, &chunk[at..])
-                .map_err(|fault| ReadError::Record { offset: self.offset + at as u64, fault });
-            match taken {
-                Ok(0) => break,
+        loop {
+            match self.read_record(&chunk[at..]) {
+                Ok(0) => return Ok(at),
                 Ok(taken) => at += taken,
-                Err(error) => {
+                Err(fault) => {
                     // What came before is kept and not read again.
                     self.offset += at as u64;
-                    return Err(error);
+                    return Err(ReadError::Record { offset: self.offset, fault });
                 }
             }
         }
-        Ok(at)
     }
 
     /// Reads the record at the start of `rest`; returns its bytes, 0 if `rest` ends within it.
-    fn read_record(&mut self, bytes: &Bytes, rest: &[u8]) -> Result<usize, Fault> {
+    fn read_record(&mut self, rest: &[u8]) -> Result<usize, Fault> {
         let known = |what, number: u32, untold: u32, count: usize| {
-            if number == untold || (number as usize) < count { Ok(()) } else { Err(Fault::Undefined { what, number }) }
+            if number == untold || (number as usize) < count {
+                Ok(())
+            } else {
+                Err(Fault::Undefined { what, number })
+            }
         };
         let next = |what, found: u32, expected: usize| {
             if found as usize == expected { Ok(()) } else { Err(Fault::Order { what, found, expected }) }
         };
         let untold_lane = u32::from(format::UNTOLD_LANE);
-        match format::kind(bytes).map_err(Fault::Kind)? {
+        let Some(unit) = rest.first_chunk() else { return Ok(0) };
+        let kind = format::kind(unit).map_err(Fault::Kind)?;
+        match kind {
             Kind::Kernel => {
-                let kernel = Kernel::decode(bytes);
-                known("shape", kernel.shape, format::UNTOLD, self.shapes.len())?;
+                let kernel = Kernel::decode(unit);
+                known("site", kernel.site, format::UNTOLD, self.sites.len())?;
                 known("lane", kernel.lane.into(), untold_lane, self.lanes.len())?;
                 self.kernels.push(kernel);
             }
-            Kind::Copy | Kind::Set => {
-                let transfer = Transfer::decode(bytes);
-                known("lane", transfer.lane.into(), untold_lane, self.lanes.len())?;
-                self.transfers.push(transfer);
-            }
-            Kind::Shape => {
-                let (number, shape) = Shape::decode(bytes);
-                next("shape", number, self.shapes.len())?;
-                known("name", shape.name, format::UNTOLD, self.names.len())?;
-                self.shapes.push(shape);
+            Kind::Site => {
+                let (number, site) = Site::decode(unit);
+                next("site", number, self.sites.len())?;
+                known("shape", site.shape, format::UNTOLD, self.shapes.len())?;
+                self.sites.push(site);
             }
             Kind::Lane => {
-                let (number, lane) = Lane::decode(bytes);
+                let (number, lane) = Lane::decode(unit);
                 next("lane", number, self.lanes.len())?;
                 self.lanes.push(lane);
             }
-            Kind::Mark => self.marks.push(Mark::decode(bytes).map_err(Fault::Event)?),
+            Kind::Mark => self.marks.push(Mark::decode(unit).map_err(Fault::Event)?),
+            Kind::Copy | Kind::Set => {
+                let Some(pair) = rest.first_chunk() else { return Ok(0) };
+                let transfer = Transfer::decode(pair);
+                known("lane", transfer.lane.into(), untold_lane, self.lanes.len())?;
+                self.transfers.push(transfer);
+                return Ok(pair.len());
+            }
+            Kind::Shape => {
+                let Some(pair) = rest.first_chunk() else { return Ok(0) };
+                let (number, shape) = Shape::decode(pair);
+                next("shape", number, self.shapes.len())?;
+                known("name", shape.name, format::UNTOLD, self.names.len())?;
+                self.shapes.push(shape);
+                return Ok(pair.len());
+            }
             Kind::Name => {
-                let (number, length) = format::decode_name_head(bytes);
+                let (number, length) = format::decode_name_head(unit);
                 next("name", number, self.names.len())?;
                 if length > format::MAX_NAME_BYTES {
                     return Err(Fault::Name(length));
                 }
-                let size = format::name_records(length) * RECORD_BYTES;
-                let Some(records) = rest.get(..size) else { return Ok(0) };
-                self.names.push(format::decode_name_text(records, length));
+                let size = format::name_units(length) * UNIT_BYTES;
+                let Some(record) = rest.get(..size) else { return Ok(0) };
+                self.names.push(format::decode_name_text(record, length));
                 return Ok(size);
             }
         }
-        Ok(RECORD_BYTES)
+        Ok(UNIT_BYTES)
     }
 
     /// Forgets executions and marks but keeps definitions, so that a long recording can be read phase by phase.
@@ -276,10 +292,19 @@ impl Trace {
         self.marks.clear();
     }
 
+    /// What a kernel was launched with; `None` where it was not told.
+    pub fn shape(&self, kernel: &Kernel) -> Option<&Shape> {
+        self.sites.get(kernel.site as usize).and_then(|site| self.shapes.get(site.shape as usize))
+    }
+
     /// The name of a kernel as the compiler wrote it (mangled); `?` where it was not told.
     pub fn name(&self, kernel: &Kernel) -> &str {
-        let shape = self.shapes.get(kernel.shape as usize);
-        shape.and_then(|shape| self.names.get(shape.name as usize)).map_or("?", String::as_str)
+        self.shape(kernel).and_then(|shape| self.names.get(shape.name as usize)).map_or("?", String::as_str)
+    }
+
+    /// CUPTI's number of the graph node that launched a kernel; 0 outside graphs.
+    pub fn node(&self, kernel: &Kernel) -> u64 {
+        self.sites.get(kernel.site as usize).map_or(0, |site| site.node)
     }
 
     /// All executions, in the order of the file.
@@ -312,7 +337,9 @@ impl Trace {
         let mut open: Option<Interval> = None;
         for mark in &self.marks {
             match (mark.event, &mut open) {
-                (format::Event::On, None) => open = Some(Interval { start_ns: mark.time_ns, end_ns: mark.time_ns }),
+                (format::Event::On, None) => {
+                    open = Some(Interval { start_ns: mark.time_ns, end_ns: mark.time_ns })
+                }
                 (format::Event::Flush, Some(span)) => span.end_ns = span.end_ns.max(mark.time_ns),
                 (format::Event::Off, Some(span)) => {
                     spans.push(Interval { end_ns: span.end_ns.max(mark.time_ns), ..*span });

@@ -3,7 +3,7 @@
 use crate::cli::ReportArgs;
 use crate::exit::{Code, Failure};
 use cotenant_report::{RunData, figures_for, render_table, report_html, summarize};
-use cotenant_store::{load, write_derived, write_summary};
+use cotenant_store::{load, load_telemetry, write_derived, write_summary};
 use std::path::{Path, PathBuf};
 
 /// Reads a run folder and computes its summary.
@@ -16,13 +16,14 @@ pub fn read(path: &Path) -> Result<RunData, Failure> {
         outcomes: run.outcomes,
         warnings: run.warnings,
         summary,
+        telemetry: load_telemetry(path)?,
     })
 }
 
 /// Writes everything derived from a run; returns the page.
 pub fn derive(path: &Path, data: &RunData) -> Result<PathBuf, Failure> {
     write_summary(path, &data.summary)?;
-    for (name, svg) in figures_for(&data.manifest, &data.summary) {
+    for (name, svg) in figures_for(data) {
         write_derived(path, &format!("figures/{name}"), &svg)?;
     }
     Ok(write_derived(path, "report.html", &report_html(data))?)

@@ -16,7 +16,7 @@ use cotenant_units::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Set for workers that must not find an MPS daemon: a pipe folder where none can be.
 const PIPE_ENV: &str = "CUDA_MPS_PIPE_DIRECTORY";
@@ -228,8 +228,8 @@ impl CudaBackend {
 
     /// Share of the device's memory that is in use, 0..1.
     fn memory_in_use(&self) -> Option<f64> {
-        let used: u64 = None?;
-        Some(used as f64 / self.sizes.dram.0.max(1) as f64)
+        let state = self.telemetry.as_ref()?.between(Instant::now(), Instant::now())?;
+        Some(state.memory_used_bytes? as f64 / self.sizes.dram.0.max(1) as f64)
     }
 
     fn open_session(&mut self, trial: &TrialPlan, setup: u32) -> Result<CudaSession<'_>, TrialError> {

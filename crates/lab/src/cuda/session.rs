@@ -180,7 +180,8 @@ impl<'s> CudaSession<'s> {
         let workers = std::cell::RefCell::new(workers);
         meeting.reset();
         let mut armed = || {
-            for w in 0..workers.borrow().len() {
+            let n = workers.borrow().len();
+            for w in 0..n {
                 let who: Vec<usize> =
                     kernels.iter().filter(|(_, (of, _))| *of == w).map(|(_, (_, k))| *k).collect();
                 if !who.is_empty() {
@@ -298,7 +299,7 @@ impl Session for CudaSession<'_> {
         let programs = self.trial.tenants.iter().any(|t| t.is_program());
         let state = telemetry.and_then(|t| match extent(&tenants).filter(|_| programs) {
             // Warm-up before the barrier is not part of the phase.
-            Some((from, to)) if from >= begun_ns && to > from => t.between(begun, Instant::now()),
+            Some((from, to)) if from >= begun_ns => t.between_ns(from, to),
             _ => t.between(begun, Instant::now()),
         });
         Ok(PhaseRun { tenants, state })
@@ -332,10 +333,7 @@ impl Session for CudaSession<'_> {
     }
 
     fn state_between(&self, from: u64, to: u64) -> Option<GpuState> {
-        {
-            let _ = (from, to);
-            None
-        }
+        self.backend.telemetry.as_ref().and_then(|t| t.between_ns(from, to))
     }
 
     fn facts(&self) -> Vec<(usize, String, serde_json::Value)> {

@@ -87,6 +87,10 @@ pub(crate) enum Mark {
     Marker { class: String, shape: Shape },
     /// A line to read against.
     Guide,
+    /// A line of this class.
+    Stroke(String),
+    /// A line over an area: classes of each.
+    Area { line: String, area: String },
 }
 
 /// Lays a legend out in rows; gives its height.
@@ -127,6 +131,11 @@ pub(crate) fn legend(svg: &mut Svg, keys: &[Key], top: f64, width: f64) {
                 Mark::Line { line, marker, shape } => {
                     svg.line(line, (x, y), (x + 24.0, y));
                     svg.marker(marker, *shape, (x + 12.0, y), 3.4, "");
+                }
+                Mark::Stroke(line) => svg.line(line, (x, y), (x + 24.0, y)),
+                Mark::Area { line, area } => {
+                    svg.rect(area, (x, y), (24.0, 7.0), "");
+                    svg.line(line, (x, y), (x + 24.0, y));
                 }
                 Mark::Guide => svg.line("ct-guide", (x, y), (x + 24.0, y)),
                 Mark::Marker { class, shape } => svg.marker(class, *shape, (x + 12.0, y), 4.2, ""),

@@ -39,6 +39,8 @@ pub enum Role {
     Measured,
     /// Someone else's, by number of the source: broken line, hollow markers.
     Reference(usize),
+    /// Smallest and largest of what another series is the mean of: a light area behind it, without a line.
+    Range,
 }
 
 /// One point.
@@ -166,6 +168,7 @@ impl Series {
         match self.role {
             Role::Measured => Shape::nth(self.colour),
             Role::Reference(source) => Shape::nth(source + 3),
+            Role::Range => Shape::nth(self.colour),
         }
     }
 
@@ -174,11 +177,16 @@ impl Series {
         match self.role {
             Role::Measured => (format!("ct-line ct-s{c}"), format!("ct-f{c}")),
             Role::Reference(s) => (format!("ct-thin ct-s{c} ct-dash{}", s % 3), format!("ct-ref ct-s{c}")),
+            Role::Range => (format!("ct-edge ct-s{c}"), String::new()),
         }
     }
 
     fn mark(&self) -> Mark {
         let (line, marker) = self.classes();
+        if self.role == Role::Range {
+            let area = format!("ct-range ct-f{}", self.colour % COLOURS);
+            return Mark::Area { line, area };
+        }
         Mark::Line { line, marker, shape: self.shape() }
     }
 
@@ -188,10 +196,25 @@ impl Series {
         svg.begin("ct-series", &self.name);
         let low = |p: &Point| if p.low.is_finite() { p.low.min(p.y) } else { p.y };
         let high = |p: &Point| if p.high.is_finite() { p.high.max(p.y) } else { p.y };
+        if self.role == Role::Range {
+            for p in points {
+                let (a, b) = ((x.at(p.x), y.at(low(p))), (x.at(p.x), y.at(high(p))));
+                svg.begin("", &p.note);
+                svg.line(&line, a, b);
+                svg.line(&line, (a.0 - 4.0, a.1), (a.0 + 4.0, a.1));
+                svg.line(&line, (b.0 - 4.0, b.1), (b.0 + 4.0, b.1));
+                svg.end();
+            }
+        }
         if points.len() > 1 && points.iter().any(|p| high(p) > low(p)) {
             let upper = points.iter().map(|p| (x.at(p.x), y.at(high(p))));
             let lower = points.iter().rev().map(|p| (x.at(p.x), y.at(low(p))));
-            svg.polyline(&format!("ct-band ct-f{c}"), &upper.chain(lower).collect::<Vec<_>>(), true);
+            let class = if self.role == Role::Range { "ct-range" } else { "ct-band" };
+            svg.polyline(&format!("{class} ct-f{c}"), &upper.chain(lower).collect::<Vec<_>>(), true);
+        }
+        if self.role == Role::Range {
+            svg.end();
+            return;
         }
         if points.len() > 1 {
             svg.polyline(&line, &points.iter().map(|p| (x.at(p.x), y.at(p.y))).collect::<Vec<_>>(), false);

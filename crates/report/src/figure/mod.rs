@@ -1,17 +1,23 @@
 //! Figures from plain data. They know nothing of runs: `crate::figures` turns records into them.
 
 mod bars;
+mod density;
 mod frame;
 mod heat;
+mod iterations;
 mod line;
 mod strip;
+mod telemetry;
 mod timeline;
 
 pub use bars::{Bar, BarFigure, BarGroup, ReferenceMark};
+pub use density::{Curve, DensityFigure, DensityPanel};
 pub use frame::{Axis, Frame};
 pub use heat::HeatMap;
+pub use iterations::{Dots, IterationFigure, IterationPanel, Stretch};
 pub use line::{Guide, LineFigure, Point, Role, Series};
 pub use strip::{Panel, Strip};
+pub use telemetry::{Counter, TelemetryFigure};
 pub use timeline::{Lane, Timeline, TimelinePhase};
 
 use crate::svg::Embed;
@@ -29,6 +35,12 @@ pub enum Figure {
     Strip(Strip),
     /// A matrix of values.
     Heat(HeatMap),
+    /// Densities of durations.
+    Density(DensityFigure),
+    /// Durations of iterations over time.
+    Iterations(IterationFigure),
+    /// GPU counters under a time line.
+    Telemetry(TelemetryFigure),
 }
 
 impl Figure {
@@ -40,6 +52,9 @@ impl Figure {
             Figure::Timeline(f) => f.svg(embed),
             Figure::Strip(f) => f.svg(embed),
             Figure::Heat(f) => f.svg(embed),
+            Figure::Density(f) => f.svg(embed),
+            Figure::Iterations(f) => f.svg(embed),
+            Figure::Telemetry(f) => f.svg(embed),
         }
     }
 }

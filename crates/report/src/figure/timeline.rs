@@ -103,7 +103,7 @@ const SEAM_FROM: f64 = 2.5;
 
 /// Spans as `(x, width)`: at least half a unit wide, and narrow ones joined where no gap could be seen, so that
 /// a phase of many short launches stays a small drawing.
-fn boxes(spans: &[(u64, u64)], x: impl Fn(u64) -> f64) -> Vec<(f64, f64)> {
+pub(crate) fn boxes(spans: &[(u64, u64)], x: impl Fn(u64) -> f64) -> Vec<(f64, f64)> {
     let mut sorted = spans.to_vec();
     sorted.sort_unstable();
     let mut out: Vec<(f64, f64)> = Vec::new();

@@ -3,7 +3,7 @@
 //! Needs Chromium, named by `$CHROMIUM` or found as `chromium`, `chromium-browser` or `google-chrome` in the
 //! path; without one the test says so and ends. Set `COTENANT_SCREENSHOTS` to a folder to keep the pictures.
 
-use crate::common;
+use crate::{common, model_runs};
 use cotenant_report::figure::{Axis, Figure, Frame, HeatMap, LineFigure, Point, Role, Series};
 use cotenant_report::{Block, PageHead, Section, page_html, report_html};
 use std::path::{Path, PathBuf};
@@ -164,6 +164,9 @@ fn pages_render_without_errors_in_light_dark_and_narrow_windows() {
         ("hostile", report_html(&common::hostile())),
         ("empty", report_html(&common::empty())),
         ("card", card_page()),
+        ("pair", report_html(&model_runs::pair())),
+        ("mix", report_html(&model_runs::four_and_one())),
+        ("copies", report_html(&model_runs::copies())),
     ];
     let mut measured = Vec::new();
     for (name, html) in &pages {

@@ -107,6 +107,7 @@ fn state(i: u64) -> GpuState {
         temperature_c: Some(41.0 + (i / 12) as f64),
         throttle: Vec::new(),
         utilization_pct: Some(100.0),
+        ..GpuState::default()
     }
 }
 

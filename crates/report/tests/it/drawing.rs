@@ -2,8 +2,9 @@
 
 use crate::common;
 use cotenant_report::figure::{
-    Axis, Bar, BarFigure, BarGroup, Figure, Frame, Guide, HeatMap, Lane, LineFigure, Panel, Point,
-    ReferenceMark, Role, Series, Strip, Timeline, TimelinePhase,
+    Axis, Bar, BarFigure, BarGroup, Counter, Curve, DensityFigure, DensityPanel, Dots, Figure, Frame, Guide,
+    HeatMap, IterationFigure, IterationPanel, Lane, LineFigure, Panel, Point, ReferenceMark, Role, Series,
+    Stretch, Strip, TelemetryFigure, Timeline, TimelinePhase,
 };
 use cotenant_report::figures::{experiment_figures, machine_state, timeline};
 use cotenant_report::samples::samples;
@@ -16,7 +17,7 @@ fn inline(figures: &[(String, Figure)]) -> String {
 }
 
 /// Every tag is closed in order and every attribute quoted: enough of XML to catch a missing escape.
-fn well_formed(svg: &str) {
+pub fn well_formed(svg: &str) {
     let mut open: Vec<&str> = Vec::new();
     let mut rest = svg;
     while let Some(at) = rest.find('<') {
@@ -40,7 +41,7 @@ fn well_formed(svg: &str) {
 }
 
 /// No coordinate that is not a number. The label is text of the user's, in which these letters may stand.
-fn finite(svg: &str) {
+pub fn finite(svg: &str) {
     let tags = svg.split('<').filter_map(|t| t.split_once('>')).map(|(tag, _)| tag);
     for tag in tags {
         let parts: Vec<&str> = tag.split('"').collect();
@@ -55,11 +56,11 @@ fn finite(svg: &str) {
 #[test]
 fn figures_of_the_runs() {
     let run = common::issue_slots(true);
-    insta::assert_snapshot!("bars", inline(&experiment_figures(&run.manifest, &run.summary)));
+    insta::assert_snapshot!("bars", inline(&experiment_figures(&run)));
     let run = common::l2_sweep();
-    insta::assert_snapshot!("line", inline(&experiment_figures(&run.manifest, &run.summary)));
+    insta::assert_snapshot!("line", inline(&experiment_figures(&run)));
     let run = common::modes();
-    insta::assert_snapshot!("bars_by_name", inline(&experiment_figures(&run.manifest, &run.summary)));
+    insta::assert_snapshot!("bars_by_name", inline(&experiment_figures(&run)));
     let all = samples(&run.manifest, &run.repeats, &run.outcomes);
     insta::assert_snapshot!(
         "timeline",
@@ -72,16 +73,16 @@ fn figures_of_the_runs() {
 #[test]
 fn standalone_files_carry_their_style_and_are_stable() {
     let run = common::issue_slots(true);
-    let files = figures_for(&run.manifest, &run.summary);
+    let files = figures_for(&run);
     assert_eq!(files.len(), 1);
     let (name, svg) = &files[0];
     assert_eq!(name, "figure-1-speedup.svg");
     assert!(
         svg.contains("<style>") && svg.contains("prefers-color-scheme: dark") && svg.contains("SIMULATED")
     );
-    assert_eq!(files, figures_for(&run.manifest, &run.summary));
+    assert_eq!(files, figures_for(&run));
     let evil = common::hostile();
-    for (name, svg) in figures_for(&evil.manifest, &evil.summary) {
+    for (name, svg) in figures_for(&evil) {
         assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.'), "{name}");
         well_formed(&svg);
     }
@@ -191,7 +192,11 @@ fn any_series() -> impl Strategy<Value = Series> {
     (any_text(), prop::option::of(0usize..5), 0usize..9, prop::collection::vec(point, 0..8)).prop_map(
         |(name, source, colour, points)| Series {
             name,
-            role: source.map_or(Role::Measured, Role::Reference),
+            role: match source {
+                None => Role::Measured,
+                Some(4) => Role::Range,
+                Some(source) => Role::Reference(source),
+            },
             colour,
             points,
         },
@@ -247,6 +252,63 @@ proptest! {
             Figure::Strip(Strip { frame: frame.clone(), panels, sections: vec![(1, name.clone())], marks: vec![(2, name.clone())] }),
             Figure::Heat(HeatMap {
                 frame, x_label: name.clone(), y_label: name.clone(), columns: vec![name.clone(); 4], rows: vec![name.clone(); rows.len()], cells: rows, floor,
+            }),
+        ] {
+            let svg = figure.svg(Embed::Inline);
+            well_formed(&svg);
+            finite(&svg);
+        }
+    }
+
+    #[test]
+    fn any_density_is_well_formed(
+        frame in any_frame(), text in any_text(),
+        panels in prop::collection::vec(prop::collection::vec((
+            prop::collection::vec((any_number(), any_number()), 0..12), prop::option::of(any_number()), any::<bool>(), 0usize..20,
+        ), 0..5), 0..3),
+    ) {
+        let curve = |(points, median, baseline, colour)| Curve {
+            name: text.clone(), colour, baseline, points, median, label: text.clone(), note: text.clone(),
+        };
+        let panel = |curves: Vec<_>| DensityPanel {
+            title: text.clone(), note: text.clone(), curves: curves.into_iter().map(curve).collect(),
+        };
+        let figure = DensityFigure { frame, x_label: text.clone(), panels: panels.into_iter().map(panel).collect() };
+        let svg = figure.svg(Embed::Inline);
+        well_formed(&svg);
+        finite(&svg);
+    }
+
+    #[test]
+    fn any_iterations_and_telemetry_are_well_formed(
+        frame in any_frame(), text in any_text(), end_ns in any::<u64>(),
+        parts in prop::collection::vec((any::<u64>(), any::<u64>(), prop_oneof![Just("all"), Just("some"), Just("one"), Just("x")]), 0..4),
+        dots in prop::collection::vec(prop::collection::vec((any::<u64>(), any_number()), 0..20), 0..4),
+        levels in prop::collection::vec((0usize..6, any_number()), 0..4), baseline in prop::option::of(any_number()),
+        samples in prop::collection::vec((any::<i64>(), any_number()), 0..20), full in prop::option::of(any_number()),
+    ) {
+        let parts: Vec<Stretch> =
+            parts.into_iter().map(|(from_ns, to_ns, a)| Stretch { active: a.into(), from_ns, to_ns }).collect();
+        let lanes = dots.iter().map(|d| Lane {
+            name: text.clone(), colour: 3, spans_ns: d.iter().map(|p| (p.0, p.0.saturating_add(9))).collect(), note: text.clone(),
+        });
+        let counter = Counter {
+            label: text.clone(), unit: text.clone(), points: samples, full, means: levels.clone(),
+        };
+        let panel = IterationPanel {
+            title: text.clone(),
+            baseline: baseline.map(|b| (b, text.clone())),
+            dots: dots.iter().cloned().enumerate().map(|(i, points)| Dots {
+                name: text.clone(), colour: 5 * i, points, note: text.clone(),
+            }).collect(),
+            levels: levels.into_iter().map(|(i, v)| (i, v, text.clone())).collect(),
+        };
+        for figure in [
+            Figure::Telemetry(TelemetryFigure {
+                frame: frame.clone(), end_ns, parts: parts.clone(), lanes: lanes.collect(), counters: vec![counter, Counter::default()],
+            }),
+            Figure::Iterations(IterationFigure {
+                frame, y_label: text.clone(), end_ns, parts, panels: vec![panel, IterationPanel::default()],
             }),
         ] {
             let svg = figure.svg(Embed::Inline);

@@ -3,4 +3,6 @@
 mod chromium;
 mod common;
 mod drawing;
+mod model_runs;
+mod models;
 mod summary;

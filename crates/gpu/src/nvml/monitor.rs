@@ -1,9 +1,8 @@
-//! The GPU's state as NVML tells it: clocks, power, temperature, throttle reasons, utilisation, MIG instances.
-//! Reads only; nothing here changes a setting.
+//! NVML, loaded, and what it says of the GPUs of a machine.
 
+use super::sampler::Sampler;
 use crate::error::Result;
-use nvml_wrapper::bitmasks::device::ThrottleReasons;
-use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+use nvml_wrapper::enum_wrappers::device::Clock;
 use nvml_wrapper::{Device, Nvml};
 use std::ffi::OsStr;
 
@@ -20,8 +19,11 @@ pub struct Reading {
     pub sm_clock_mhz: Option<u32>,
     /// Memory clock, MHz.
     pub memory_clock_mhz: Option<u32>,
-    /// Power, W.
+    /// Power as `nvidia-smi` prints it, W. From Ampere on the driver averages it over the last second (but for GA100,
+    /// where it is of the moment).
     pub power_w: Option<f64>,
+    /// Power at the moment, W; on an H100 the mean of about 20 ms in every 100 ms.
+    pub power_instant_w: Option<f64>,
     /// Temperature, °C.
     pub temperature_c: Option<u32>,
     /// Throttle reasons in force, other than idle and application-clock settings.
@@ -132,17 +134,20 @@ impl Monitor {
     }
 
     /// Reads GPU `index` once.
+    ///
+    /// # Errors
+    /// There is no such GPU.
     pub fn read(&self, index: u32) -> Result<Reading> {
-        let d = self.nvml.device_by_index(index)?;
-        Ok(Reading {
-            sm_clock_mhz: d.clock_info(Clock::SM).ok(),
-            memory_clock_mhz: d.clock_info(Clock::Memory).ok(),
-            power_w: d.power_usage().ok().map(|mw| f64::from(mw) / 1e3),
-            temperature_c: d.temperature(TemperatureSensor::Gpu).ok(),
-            throttle: d.current_throttle_reasons().map(throttle_words).unwrap_or_default(),
-            utilization_pct: d.utilization_rates().ok().map(|u| u.gpu),
-            memory_used: d.memory_info().ok().map(|m| m.used),
-        })
+        let s = self.sampler(index)?;
+        Ok(Reading { memory_used: s.memory_used(), ..s.read() })
+    }
+
+    /// For many readings of GPU `index`.
+    ///
+    /// # Errors
+    /// There is no such GPU.
+    pub fn sampler(&self, index: u32) -> Result<Sampler<'_>> {
+        Ok(Sampler::new(&self.nvml, self.nvml.device_by_index(index)?))
     }
 }
 
@@ -158,20 +163,4 @@ fn mig_instances(d: &Device<'_>) -> Vec<MigInstance> {
             })
         })
         .collect()
-}
-
-/// NVML's words for the reasons that slow a GPU down. Idle and user-set application clocks are not among them:
-/// the first says nothing of a busy GPU, the second is the owner's choice.
-fn throttle_words(r: ThrottleReasons) -> Vec<&'static str> {
-    [
-        (ThrottleReasons::SW_POWER_CAP, "software power cap"),
-        (ThrottleReasons::HW_SLOWDOWN, "hardware slowdown"),
-        (ThrottleReasons::SYNC_BOOST, "sync boost"),
-        (ThrottleReasons::SW_THERMAL_SLOWDOWN, "software thermal slowdown"),
-        (ThrottleReasons::HW_THERMAL_SLOWDOWN, "hardware thermal slowdown"),
-        (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "power brake"),
-    ]
-    .into_iter()
-    .filter_map(|(flag, word)| r.contains(flag).then_some(word))
-    .collect()
 }

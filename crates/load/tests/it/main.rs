@@ -1,0 +1,4 @@
+//! Arrivals and traces from the outside.
+
+mod arrivals;
+mod traces;
