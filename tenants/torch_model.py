@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import inspect
 import json
 import os
@@ -515,3 +516,11 @@ def free(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
+
+
+def preload() -> None:
+    """Imports the code of the built-in architectures, which transformers would do at the first use of each."""
+    for family in ("gpt2", "bert", "distilbert", "roberta", "llama", "mistral", "qwen2"):
+        # Another version may have arranged them otherwise; then the first use imports them.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"transformers.models.{family}.modeling_{family}")

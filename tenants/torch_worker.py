@@ -96,6 +96,7 @@ class Worker:
         import torch_model
 
         setup = checked(asked)
+        self._environment(asked.get("env") or {})
         device = self._device(setup["device"])
         # The old workload goes first, so that both never need memory at the same time.
         self.steps = None
@@ -165,6 +166,16 @@ class Worker:
         gc.freeze()
         gc.disable()
 
+    def _environment(self, env: dict[str, str]) -> None:
+        """Takes over the environment of the sharing mode, which CUDA reads when it starts: with the first set-up.
+
+        So a worker can be started, and import what takes seconds, before it is known for which trial.
+        """
+        if self.device is None:
+            os.environ.update(env)
+        elif any(os.environ.get(name) != value for name, value in env.items()):
+            raise cotenant.Failure("failed", "the environment of CUDA cannot change within a process")
+
     @staticmethod
     def _device(name: str) -> Any:
         import torch
@@ -218,7 +229,9 @@ def main() -> None:
     try:
         import torch
 
-        import torch_model  # noqa: F401  imports transformers
+        import torch_model
+
+        torch_model.preload()
     except Exception as exc:
         traceback.print_exc(file=sys.stderr)
         missing = getattr(exc, "name", None) if isinstance(exc, ModuleNotFoundError) else None

@@ -37,10 +37,15 @@ def hang() -> NoReturn:
         time.sleep(3600)
 
 
-def open_phase() -> int:
-    """Up to the start of the first phase; the number of iterations asked for."""
-    say("hello 1")
-    say("ready")
+UNTIL = "count"
+
+
+def open_phase(again: bool = False) -> int:
+    """Up to the start of the first phase, or of another one; the number of iterations asked for."""
+    global UNTIL
+    if not again:
+        say("hello 1")
+        say("ready")
     arm = hear()
     if not arm.startswith("arm "):
         sys.exit(0)
@@ -52,6 +57,7 @@ def open_phase() -> int:
     while time.monotonic_ns() < at:
         time.sleep(0.0001)
     options = dict(word.split("=", 1) for word in arm.split(" ")[1:])
+    UNTIL = options["until"]
     return int(options["iterations"])
 
 
@@ -139,6 +145,11 @@ def stderr() -> None:
 def slow_stop() -> None:
     """Iterates on whatever it is told."""
     count = open_phase()
+    while UNTIL == "count":
+        for _ in range(count):
+            iteration()
+        say("done")
+        count = open_phase(again=True)
     done = 0
     while True:
         iteration()

@@ -79,6 +79,9 @@ pub struct RunArgs {
     /// Run only trials with this id (`*` matches any part); may be given several times
     #[arg(long, value_name = "TRIAL")]
     pub only: Vec<String>,
+    /// Keep the kernel time lines of models and programs in the run folder, under `traces/`
+    #[arg(long)]
+    pub keep_traces: bool,
     /// Continue this run folder
     #[arg(long, value_name = "RUN", conflicts_with_all = ["experiment", "set", "only", "out"])]
     pub resume: Option<PathBuf>,

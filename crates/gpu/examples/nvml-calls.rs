@@ -163,7 +163,11 @@ fn metrics_cost(nvml: &Nvml, d: &Device<'_>, ids: &[GpmMetricId]) -> Result<Stri
 /// Time this thread spent in the kernel, in ticks of 10 ms.
 fn system_ticks() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
-    text.rsplit(')').next().and_then(|t| t.split_whitespace().nth(12)).and_then(|t| t.parse().ok()).unwrap_or(0)
+    text.rsplit(')')
+        .next()
+        .and_then(|t| t.split_whitespace().nth(12))
+        .and_then(|t| t.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Share of a core that polling the cheap values at a period takes.
@@ -221,7 +225,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let d = nvml.device_by_index(index)?;
     let reads = reads(&nvml, index);
     let list = |p: Result<Vec<nvml_wrapper::struct_wrappers::device::ProcessInfo>, NvmlError>| match p {
-        Ok(p) => format!("{:?}", p.iter().map(|p| format!("{}: {:?}", p.pid, p.used_gpu_memory)).collect::<Vec<_>>()),
+        Ok(p) => format!(
+            "{:?}",
+            p.iter().map(|p| format!("{}: {:?}", p.pid, p.used_gpu_memory)).collect::<Vec<_>>()
+        ),
         Err(e) => format!("{:?}", e.to_string()),
     };
     if let Some(path) = args.get(2) {
@@ -253,7 +260,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for m in METRICS {
         let _ = writeln!(out, "  \"{}\": {},", m.1, metrics_cost(&nvml, &d, &[m.0])?);
     }
-    let _ = writeln!(out, "  \"all {}\": {}\n }},\n \"poll_share\": {{", ids.len(), metrics_cost(&nvml, &d, &ids)?);
+    let _ = writeln!(
+        out,
+        "  \"all {}\": {}\n }},\n \"poll_share\": {{",
+        ids.len(),
+        metrics_cost(&nvml, &d, &ids)?
+    );
     for (ms, comma) in [(5, ","), (10, ","), (20, ","), (50, ","), (100, "")] {
         let share = poll_share(&d, Duration::from_millis(ms), 2.0 * seconds);
         let _ = writeln!(out, "  \"{ms} ms\": {share:.5}{comma}");

@@ -157,7 +157,8 @@ fn load(args: &[String]) -> Outcome<()> {
     let b = DeviceBuffer::filled(resolved.buffer_b.max(Bytes(256)), 0x3c)?;
     cotenant_gpu::context::synchronize()?;
     let (a, b, bytes) = (a.address(), b.address(), resolved.bytes.0);
-    let args = |iterations| Args { iterations, a, b, bytes, p0: resolved.p0, p1: resolved.p1, ..Args::default() };
+    let args =
+        |iterations| Args { iterations, a, b, bytes, p0: resolved.p0, p1: resolved.p1, ..Args::default() };
     let call = |iterations: u64| k.launch(&stream, blocks, threads, args(iterations));
     // Launches of 1 to 4 ms.
     let mut iterations = 1u64;

@@ -1,7 +1,7 @@
 //! A backend runs trials; everything above it is the same code for a real and a simulated GPU.
 
 use crate::cuda::protocol::LaunchCosts;
-use cotenant_spec::plan::{DeviceSizes, TrialPlan};
+use cotenant_spec::plan::{DeviceSizes, Plan, TrialPlan};
 use cotenant_store::format::{DeviceRecord, GpuState, Grant};
 
 /// The watchdog's limit where nobody states one.
@@ -143,8 +143,12 @@ pub trait Backend {
     }
     /// A model or program of which nothing is heard for so long is hung.
     fn set_watchdog(&mut self, _limit: std::time::Duration) {}
+    /// Announces the trials that will be opened, for a backend that can prepare.
+    fn expect(&mut self, _plan: &Plan) {}
     /// Where logs of tenants go.
     fn set_logs(&mut self, _folder: &std::path::Path) {}
+    /// Keep the kernel time lines of traced phases in this folder.
+    fn set_traces(&mut self, _folder: &std::path::Path) {}
     /// Rows of telemetry since the last call, as CSV lines of [`TELEMETRY_HEADER`].
     fn drain_telemetry(&mut self) -> Vec<String> {
         Vec::new()

@@ -5,7 +5,7 @@ use crate::backend::{Backend, Phase, PhaseRun, Session, TenantRun, TrialError, W
 use crate::program::{Order, Part, Troupe};
 use crate::sharing::{self, Layout};
 use crate::{overlap, provenance};
-use cotenant_spec::plan::{DeviceSizes, Protocol, Sharing, TrialPlan, Workload};
+use cotenant_spec::plan::{DeviceSizes, Plan, Protocol, Sharing, TrialPlan, Workload};
 use cotenant_store::format::{DeviceRecord, Grant};
 use cotenant_units::Bytes;
 use std::path::Path;
@@ -74,6 +74,10 @@ impl Backend for HostBackend {
 
     fn set_watchdog(&mut self, limit: Duration) {
         self.watchdog = limit;
+    }
+
+    fn expect(&mut self, plan: &Plan) {
+        self.troupe.expect(plan);
     }
 
     fn set_logs(&mut self, folder: &Path) {

@@ -171,6 +171,7 @@ pub fn run(
     folder.telemetry_header(TELEMETRY_HEADER)?;
     backend.set_logs(&folder.path().join("logs"));
     backend.set_watchdog(Duration::from_nanos(plan.stopping.watchdog_ns.0));
+    backend.expect(plan);
     let mut tally = Tally::default();
     let todo: Vec<&TrialPlan> = plan.trials.iter().filter(|t| !folder.has_outcome(&t.id)).collect();
     for o in folder.outcomes() {

@@ -57,7 +57,10 @@ fn a_phase_gets_its_means_and_the_file_its_rows() {
     std::thread::sleep(Duration::from_millis(1900));
     let s = t.between(from, to).expect("a state");
     assert_eq!(t.between_ns(t.monotonic_ns(from), t.monotonic_ns(to)).as_ref(), Some(&s));
-    assert_eq!((s.sm_clock_mhz, s.memory_clock_mhz, s.temperature_c), (Some(1755.0), Some(2619.0), Some(41.0)));
+    assert_eq!(
+        (s.sm_clock_mhz, s.memory_clock_mhz, s.temperature_c),
+        (Some(1755.0), Some(2619.0), Some(41.0))
+    );
     assert_eq!((s.utilization_pct, s.throttle), (Some(77.0), vec!["software power cap".to_owned()]));
     let close = |value: Option<f64>, expected: f64| value.is_some_and(|v| (v / expected - 1.0).abs() < 1e-6);
     assert!(close(s.power_w, 50.0), "the power of the moment, not the average: {:?}", s.power_w);
@@ -110,7 +113,9 @@ fn a_phase_gets_its_means_and_the_file_its_rows() {
 
 #[test]
 fn without_gpm_its_columns_are_empty_and_the_reason_is_told() {
-    for (flags, gpu, gap) in [(&[][..], 0, GpmGap::Mig), (&[], 1, GpmGap::NoCounters), (&["-DBARE"], 0, GpmGap::OldDriver)] {
+    for (flags, gpu, gap) in
+        [(&[][..], 0, GpmGap::Mig), (&[], 1, GpmGap::NoCounters), (&["-DBARE"], 0, GpmGap::OldDriver)]
+    {
         let Some(fake) = fake(flags) else { return };
         let mut t = fake.telemetry(gpu);
         assert_eq!(t.gpm(), Err(gap));
@@ -126,7 +131,11 @@ fn without_gpm_its_columns_are_empty_and_the_reason_is_told() {
         assert_eq!((state.sm_clock_mhz, state.sm_active_pct, state.gpm_share), (Some(1755.0), None, None));
         assert!(rows.len() >= 2);
         for row in rows {
-            assert!(!row.contains_key("dram_pct") && !row.contains_key("gpm_from_ns") && !row.contains_key("graphics_pct"));
+            assert!(
+                !row.contains_key("dram_pct")
+                    && !row.contains_key("gpm_from_ns")
+                    && !row.contains_key("graphics_pct")
+            );
         }
     }
 }

@@ -79,6 +79,9 @@ fn finish(
     folder: &mut RunFolder,
 ) -> Result<Code, Failure> {
     backend.set_seed(plan.seed);
+    if a.keep_traces {
+        backend.set_traces(&folder.path().join("traces"));
+    }
     let mut observer = Live::new(a.quiet || a.json, backend.simulated(), &backend.device().name);
     let result = run_trials(plan, backend, folder, &mut observer);
     observer.bar.finish_and_clear();

@@ -92,13 +92,27 @@ impl Gpm {
     /// nought: DRAM utilisation, the quotient of two, is then not a number, and the others read 0 although nothing is
     /// known. So nothing is told.
     pub(super) fn from_values(v: &[Option<f64>]) -> Option<Gpm> {
-        let &[dram, sm_active, sm_occupancy, tensor, tensor_hmma, tensor_imma, tensor_dfma, fp64, fp32, fp16, integer] =
-            v
+        let &[
+            dram,
+            sm_active,
+            sm_occupancy,
+            tensor,
+            tensor_hmma,
+            tensor_imma,
+            tensor_dfma,
+            fp64,
+            fp32,
+            fp16,
+            integer,
+        ] = v
         else {
             return None;
         };
         let told = dram.is_some()
-            || [sm_active, sm_occupancy, tensor, fp64, fp32, fp16, integer].iter().flatten().any(|v| *v > 0.0);
+            || [sm_active, sm_occupancy, tensor, fp64, fp32, fp16, integer]
+                .iter()
+                .flatten()
+                .any(|v| *v > 0.0);
         told.then_some(Gpm {
             sm_active,
             sm_occupancy,
@@ -154,7 +168,11 @@ mod tests {
         v[0] = None;
         assert_eq!(Gpm::from_values(&v), None, "DRAM is not a number: no new counters");
         v[2] = Some(12.5);
-        assert_eq!(Gpm::from_values(&v).and_then(|g| g.sm_occupancy), Some(12.5), "a GPU without DRAM counters");
+        assert_eq!(
+            Gpm::from_values(&v).and_then(|g| g.sm_occupancy),
+            Some(12.5),
+            "a GPU without DRAM counters"
+        );
         assert_eq!(Gpm::from_values(&[None; 11]), None);
         assert_eq!(Gpm::from_values(&[]), None);
     }

@@ -10,7 +10,7 @@ use crate::telemetry::Telemetry;
 use cotenant_gpu::driver::{self, DeviceInfo};
 use cotenant_gpu::mps::Daemon;
 use cotenant_gpu::nvml::Monitor;
-use cotenant_spec::plan::{DeviceSizes, KernelPlan, Sharing, TenantPlan, TrialPlan};
+use cotenant_spec::plan::{DeviceSizes, KernelPlan, Plan, Sharing, TenantPlan, TrialPlan};
 use cotenant_store::format::{DeviceRecord, Grant};
 use cotenant_units::Bytes;
 use std::path::PathBuf;
@@ -409,6 +409,14 @@ impl Backend for CudaBackend {
 
     fn set_watchdog(&mut self, limit: Duration) {
         self.watchdog = limit;
+    }
+
+    fn set_traces(&mut self, folder: &std::path::Path) {
+        self.troupe.set_traces(folder);
+    }
+
+    fn expect(&mut self, plan: &Plan) {
+        self.troupe.expect(plan);
     }
 
     fn set_logs(&mut self, folder: &std::path::Path) {

@@ -54,13 +54,23 @@ pub struct Member<'a> {
     iterations: Vec<Iteration>,
     facts: Vec<(String, serde_json::Value)>,
     heard: Instant,
+    stopped: Option<Instant>,
 }
 
 impl<'a> Member<'a> {
     /// A program before set-up or a phase.
     pub fn new(tenant: usize, program: &'a mut Program, arm: Arm<'a>) -> Member<'a> {
         let (stage, heard) = (Stage::Started, Instant::now());
-        Member { tenant, program, arm, stage, iterations: Vec::new(), facts: Vec::new(), heard }
+        Member {
+            tenant,
+            program,
+            arm,
+            stage,
+            iterations: Vec::new(),
+            facts: Vec::new(),
+            heard,
+            stopped: None,
+        }
     }
 }
 
@@ -131,6 +141,7 @@ impl<'a> Crew<'a> {
     pub fn arm(&mut self) -> Result<(), TrialError> {
         for m in &mut self.members {
             m.iterations.clear();
+            m.stopped = None;
             (m.stage, m.heard) = (Stage::Ready, Instant::now());
             m.program.tell(&m.arm.to_string())?;
         }
@@ -177,6 +188,7 @@ impl<'a> Crew<'a> {
             }
             for m in self.members.iter_mut().filter(|m| m.arm.until_stop) {
                 m.heard = Instant::now();
+                m.stopped = Some(m.heard);
                 m.program.tell("stop\n")?;
             }
         }
@@ -188,12 +200,19 @@ impl<'a> Crew<'a> {
         while let Some(late) = self.members.iter().position(|m| m.stage < stage) {
             self.listen(LOOK)?;
             let m = &mut self.members[late];
-            if m.stage < stage && m.heard.elapsed() > self.watchdog {
-                let limit = self.watchdog.as_secs_f64();
+            if m.stage >= stage {
+                continue;
+            }
+            let limit = self.watchdog.as_secs_f64();
+            let awaited = stage.awaited();
+            let silent = m.heard.elapsed() > self.watchdog;
+            // One that goes on and on is as good as silent.
+            let deaf = m.stopped.is_some_and(|t| t.elapsed() > self.watchdog);
+            if silent || deaf {
+                let what = if silent { "nothing was heard of it" } else { "it went on after `stop`" };
                 m.program.kill();
                 return Err(m.program.failure(&format!(
-                    "hung: nothing was heard of it for {limit} s (measure.watchdog) while {} was awaited; it was killed",
-                    stage.awaited()
+                    "hung: {what} for {limit} s (measure.watchdog) while {awaited} was awaited; it was killed"
                 )));
             }
         }

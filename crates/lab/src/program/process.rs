@@ -128,11 +128,6 @@ impl Program {
         Ok(Program { id: s.id, name, child, input, said, note: String::new(), readers, ended: None })
     }
 
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Says a line (with its line end).
     ///
     /// # Errors

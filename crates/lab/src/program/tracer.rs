@@ -106,14 +106,14 @@ impl Tracer {
         if seen { out } else { Vec::new() }
     }
 
-    /// Copies the traces, for whoever wants more than sums.
+    /// Copies what was recorded into a folder, as `NUMBER-PID.trace`.
     ///
     /// # Errors
     /// As copying files.
-    pub fn save(&self, to: &Path) -> std::io::Result<()> {
-        for (path, ..) in &self.traces {
-            if let Some(name) = path.file_name() {
-                std::fs::copy(path, to.join(name))?;
+    pub fn save(&self, to: &Path, number: u64) -> std::io::Result<()> {
+        for (path, _, trace) in &self.traces {
+            if let (Some(name), Some(_)) = (path.file_name(), trace) {
+                std::fs::copy(path, to.join(format!("{number}-{}", name.to_string_lossy())))?;
             }
         }
         Ok(())

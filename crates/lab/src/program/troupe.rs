@@ -6,7 +6,7 @@ use super::process::{Ear, Heard, Kit, LIBRARY, Program, Start, end_all};
 use super::tracer::Tracer;
 use super::{monotonic_ns, process};
 use crate::backend::{TenantRun, TrialError};
-use cotenant_spec::plan::{ModelSetup, TenantPlan, Workload};
+use cotenant_spec::plan::{ModelSetup, Plan, TenantPlan, Workload};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,11 +37,19 @@ pub struct Order<'a> {
     pub arrivals: &'a [u64],
 }
 
+/// Model workers that are started at once at most, besides what a trial needs: each takes a core and a gigabyte
+/// while it imports.
+const AHEAD: usize = 12;
+
 /// A process that is kept.
 #[derive(Debug)]
 struct Held {
     id: u64,
-    key: String,
+    /// What it was started as: program, arguments and its own environment.
+    line: String,
+    /// Whose it is: the line, the sharing mode's environment, and the model; `None`: a model worker that has not been
+    /// told yet.
+    key: Option<String>,
     /// `None`: opaque, and not running between phases.
     program: Option<Program>,
     start: (Vec<String>, Vec<(String, String)>),
@@ -62,7 +70,9 @@ pub struct Troupe {
     ear: Receiver<(u64, Heard)>,
     held: Vec<Held>,
     next: u64,
+    expected: usize,
     logs: Option<PathBuf>,
+    traces: Option<PathBuf>,
     interrupted: Arc<AtomicBool>,
 }
 
@@ -70,7 +80,18 @@ impl Troupe {
     /// Nobody yet. Files that tenants need will lie under `scratch`.
     pub fn new(scratch: PathBuf, interrupted: Arc<AtomicBool>) -> Troupe {
         let (tell, ear) = channel();
-        Troupe { scratch, kit: None, tell, ear, held: Vec::new(), next: 1, logs: None, interrupted }
+        Troupe {
+            scratch,
+            kit: None,
+            tell,
+            ear,
+            held: Vec::new(),
+            next: 1,
+            expected: 0,
+            logs: None,
+            traces: None,
+            interrupted,
+        }
     }
 
     /// Where the output of programs is kept.
@@ -78,22 +99,63 @@ impl Troupe {
         self.logs = Some(folder.to_owned());
     }
 
+    /// Where traces of the kernel clock are kept, if they are.
+    pub fn set_traces(&mut self, folder: &Path) {
+        self.traces = Some(folder.to_owned());
+    }
+
+    /// Ends these, all at once.
+    fn end(&self, gone: Vec<Held>) {
+        let keep = self.traces.as_ref().filter(|dir| std::fs::create_dir_all(dir).is_ok());
+        let mut programs = Vec::new();
+        for h in gone {
+            if let (Some(dir), Some(t)) = (keep, &h.tracer) {
+                // A trace that cannot be kept is no reason to lose the measurement.
+                let _ = t.save(dir, h.id);
+            }
+            programs.extend(h.program);
+        }
+        end_all(&mut programs);
+    }
+
     /// Ends all.
     pub fn clear(&mut self) {
-        let mut all: Vec<Program> = self.held.drain(..).filter_map(|h| h.program).collect();
-        end_all(&mut all);
+        let all = self.held.drain(..).collect();
+        self.end(all);
     }
 
     /// Ends those that no tenant of the present trial uses.
     pub fn clear_spare(&mut self) {
-        let (busy, spare): (Vec<Held>, Vec<Held>) = self.held.drain(..).partition(|h| h.busy);
+        let (busy, spare): (Vec<Held>, Vec<Held>) =
+            self.held.drain(..).partition(|h| h.busy || h.key.is_none());
         self.held = busy;
-        end_all(&mut spare.into_iter().filter_map(|h| h.program).collect());
+        self.end(spare);
     }
 
     /// Processes of earlier trials that no tenant of this one uses.
     pub fn spare(&self) -> usize {
-        self.held.iter().filter(|h| !h.busy && h.program.is_some()).count()
+        self.held.iter().filter(|h| !h.busy && h.key.is_some() && h.program.is_some()).count()
+    }
+
+    /// Announces a plan: how many model workers it may need tells how many to start at once. A worker takes seconds to
+    /// import torch, and several take hardly longer than one, as long as nothing is being measured.
+    pub fn expect(&mut self, plan: &Plan) {
+        let mut keys: Vec<String> = plan
+            .trials
+            .iter()
+            .flat_map(|t| t.tenants.iter().enumerate().map(move |(i, p)| (t, i, p)))
+            .filter_map(|(t, i, p)| match &p.workload {
+                Workload::Torch(m) => {
+                    let twin = |o: &&TenantPlan| matches!(&o.workload, Workload::Torch(n) if kept_model(&n.setup) == kept_model(&m.setup));
+                    let copy = t.tenants[..i].iter().filter(twin).count();
+                    Some(format!("{:?} {copy} {}", t.sharing, kept_model(&m.setup)))
+                }
+                _ => None,
+            })
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        self.expected = keys.len();
     }
 
     /// Finds or starts a process for each part, without waiting for it. Returns a handle for each.
@@ -103,39 +165,67 @@ impl Troupe {
     pub fn cast(&mut self, parts: &[Part<'_>]) -> Result<Vec<u64>, TrialError> {
         for h in &mut self.held {
             h.busy = false;
-            // One that ended between trials is not worth a failure of the next.
-            if h.program.as_mut().is_some_and(|p| p.status().is_some()) {
-                h.program = None;
-                h.key = String::new();
-            }
         }
-        self.held.retain(|h| !h.key.is_empty());
+        // One that ended between trials is not worth a failure of the next. An opaque program has no process now.
+        self.held.retain_mut(|h| h.program.as_mut().is_none_or(|p| p.status().is_none()));
         parts.iter().map(|p| self.cast_one(p)).collect()
     }
 
     fn cast_one(&mut self, part: &Part<'_>) -> Result<u64, TrialError> {
-        let (argv, mut env, opaque) = self.line(part.plan)?;
-        let mode_env = part.env.clone();
-        env.extend(mode_env);
-        let kept = match &part.plan.workload {
-            Workload::Torch(t) => kept_model(&t.setup),
-            _ => String::new(),
+        let (argv, own_env, opaque) = self.line(part.plan)?;
+        let model = match &part.plan.workload {
+            Workload::Torch(t) => Some(kept_model(&t.setup)),
+            _ => None,
         };
-        let key = format!("{argv:?} {env:?} {kept}");
-        let setup = setup_line(part.plan);
-        let fits = |h: &&mut Held| !h.busy && h.key == key;
-        let same = self.held.iter().position(|h| !h.busy && h.key == key && h.setup == setup);
-        let found = match same {
-            Some(i) => self.held.get_mut(i),
-            None => self.held.iter_mut().find(fits),
-        };
-        if let Some(h) = found {
-            h.busy = true;
-            if let Some(p) = &mut h.program {
-                p.name = part.plan.name.clone();
+        let line = format!("{argv:?} {own_env:?}");
+        let key = format!("{line} {:?} {}", part.env, model.clone().unwrap_or_default());
+        let setup = setup_line(part);
+        let free = |h: &Held| !h.busy && h.key.as_ref() == Some(&key);
+        // Best one that is set up just so, then one of the same model, then one that is nobody's yet.
+        let found = self
+            .held
+            .iter()
+            .position(|h| free(h) && h.setup == setup)
+            .or_else(|| self.held.iter().position(free));
+        let blank = |h: &Held| h.key.is_none() && h.line == line;
+        let found = match found.or_else(|| self.held.iter().position(blank)) {
+            Some(i) => i,
+            None if model.is_some() => {
+                let several = self.expected.clamp(1, AHEAD);
+                for _ in 0..several {
+                    self.add(&part.plan.name, &argv, own_env.clone(), opaque, line.clone(), None)?;
+                }
+                self.held.len() - several
             }
-            return Ok(h.id);
+            None => {
+                let mut env = own_env;
+                env.extend(part.env.iter().cloned());
+                self.add(&part.plan.name, &argv, env, opaque, line, Some(key.clone()))?;
+                self.held.len() - 1
+            }
+        };
+        let h = &mut self.held[found];
+        if h.key.is_none() {
+            self.expected = self.expected.saturating_sub(1);
         }
+        h.busy = true;
+        h.key = Some(key);
+        if let Some(p) = &mut h.program {
+            p.name.clone_from(&part.plan.name);
+        }
+        Ok(h.id)
+    }
+
+    /// Starts a process, or notes down an opaque one.
+    fn add(
+        &mut self,
+        name: &str,
+        argv: &[String],
+        mut env: Vec<(String, String)>,
+        opaque: bool,
+        line: String,
+        key: Option<String>,
+    ) -> Result<(), TrialError> {
         let id = self.next;
         self.next += 1;
         let kit = self.kit()?;
@@ -153,20 +243,23 @@ impl Troupe {
                 env.push(("PYTHONPATH".into(), joined.to_string_lossy().into_owned()));
             }
         }
-        let program =
-            if opaque { None } else { Some(self.start(id, &part.plan.name, &argv, &env, false)?) };
+        let program = if opaque { None } else { Some(self.start(id, name, argv, &env, false)?) };
+        let start = (argv.to_vec(), env);
+        let tracer = Some(Tracer::new(traces));
+        let facts = Vec::new();
         self.held.push(Held {
             id,
+            line,
             key,
             program,
-            start: (argv, env),
+            start,
             setup: None,
             fresh: true,
-            busy: true,
-            tracer: Some(Tracer::new(traces)),
-            facts: Vec::new(),
+            busy: false,
+            tracer,
+            facts,
         });
-        Ok(id)
+        Ok(())
     }
 
     fn start(
@@ -224,17 +317,25 @@ impl Troupe {
     ) -> Result<(), TrialError> {
         let mut members = Vec::new();
         let mut lines: Vec<(usize, bool, Option<String>)> = Vec::new();
+        let nothing = Arm { warmup: 0, iterations: 0, until_stop: false, gap_ns: 0, arrivals: &[] };
+        let mut nobody = usize::MAX;
         for h in &mut self.held {
-            let Some(i) = handles.iter().position(|id| *id == h.id) else { continue };
             let Some(program) = &mut h.program else { continue };
-            let wanted = setup_line(parts[i].plan);
+            let (tenant, wanted) = match handles.iter().position(|id| *id == h.id) {
+                Some(i) => (parts[i].tenant, setup_line(&parts[i])),
+                // One that was started ahead: its import must not fall into what is measured.
+                None if h.key.is_none() && h.fresh => {
+                    nobody -= 1;
+                    (nobody, None)
+                }
+                None => continue,
+            };
             let told = if h.setup == wanted { None } else { wanted };
             if !h.fresh && told.is_none() {
                 continue;
             }
-            lines.push((parts[i].tenant, h.fresh, told));
-            let nothing = Arm { warmup: 0, iterations: 0, until_stop: false, gap_ns: 0, arrivals: &[] };
-            members.push(Member::new(parts[i].tenant, program, nothing));
+            lines.push((tenant, h.fresh, told));
+            members.push(Member::new(tenant, program, nothing));
         }
         if members.is_empty() {
             return Ok(());
@@ -243,6 +344,9 @@ impl Troupe {
         let mut crew = Crew::new(members, &self.ear, &self.interrupted, watchdog);
         let facts = crew.set_up(|t| of(t).is_some_and(|l| l.1), |t| of(t).and_then(|l| l.2.clone()))?;
         drop(crew);
+        for h in self.held.iter_mut().filter(|h| h.key.is_none()) {
+            h.fresh = false;
+        }
         for h in &mut self.held {
             let Some(i) = handles.iter().position(|id| *id == h.id) else { continue };
             let Some((_, _, told)) = of(parts[i].tenant) else { continue };
@@ -364,13 +468,6 @@ impl Troupe {
             run.device = t.read(run);
         }
     }
-
-    /// Ends the programs behind these handles.
-    pub fn dismiss(&mut self, handles: &[u64]) {
-        let (gone, kept): (Vec<Held>, Vec<Held>) = self.held.drain(..).partition(|h| handles.contains(&h.id));
-        self.held = kept;
-        end_all(&mut gone.into_iter().filter_map(|h| h.program).collect());
-    }
 }
 
 impl Drop for Troupe {
@@ -391,12 +488,13 @@ fn members<'a>(held: &'a mut [Held], orders: &[Order<'a>], until_stop: bool) -> 
     held.iter_mut().filter_map(one).collect()
 }
 
-/// The `setup` line of a tenant, if its program takes one.
-fn setup_line(plan: &TenantPlan) -> Option<String> {
-    match &plan.workload {
-        Workload::Torch(t) => serde_json::to_string(&t.setup).ok(),
-        _ => None,
-    }
+/// The `setup` line of a tenant, if its program takes one: the model's, with the sharing mode's environment.
+fn setup_line(part: &Part<'_>) -> Option<String> {
+    let Workload::Torch(t) = &part.plan.workload else { return None };
+    let mut setup = serde_json::to_value(&t.setup).ok()?;
+    let env = part.env.iter().map(|(k, v)| (k.clone(), serde_json::Value::from(v.as_str())));
+    setup.as_object_mut()?.insert("env".into(), env.collect::<serde_json::Map<_, _>>().into());
+    Some(setup.to_string())
 }
 
 /// What of a model's set-up stays loaded when the rest changes. A process is never used for another model: what the

@@ -12,7 +12,7 @@ const HOLD: u64 = 2_000 * MS;
 /// Rows that were written are forgotten after an hour; no phase is as long.
 const KEPT: u64 = 3_600_000 * MS;
 /// The ends of GPM's windows are known to this much; see `thread::GPM_AGE`.
-const SLACK: u64 = 30 * MS;
+const SLACK: u64 = 40 * MS;
 
 /// Readings in time order.
 #[derive(Debug, Default)]

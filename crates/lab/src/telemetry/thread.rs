@@ -25,8 +25,8 @@ const GPM_RETRY: u64 = 5 * MS;
 /// Looks in vain before they become rare (a GPU that sleeps renews nothing).
 const GPM_PATIENCE: u32 = 30;
 /// How long ago a window of GPM ended when its counters are seen to be new. The GPU counts in windows of 100 ms of its
-/// own, and publishes them later; on an H100 38, 47, 58 and 84 ms later in four sessions, constant within each.
-const GPM_AGE: u64 = 60 * MS;
+/// own, and publishes them later; on an H100 15, 38, 47, 58 and 84 ms later in five sessions, constant within each.
+const GPM_AGE: u64 = 50 * MS;
 
 /// Groups of reads, for [`Telemetry::costs`].
 const GROUPS: [&str; 5] = ["values", "memory", "gpm", "graphics", "energy"];
