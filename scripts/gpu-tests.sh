@@ -12,7 +12,7 @@ usage() { echo "usage: scripts/gpu-tests.sh build DIR | run DIR [FILTER]..." >&2
 [ $# -ge 2 ] || usage
 what=$1 dir=$2
 shift 2
-tests="conformance gpu_faults"
+tests="conformance gpu_faults gpu_models"
 
 case $what in
 build)
@@ -30,6 +30,8 @@ build)
         [ -x "$bin" ] || { echo "gpu-tests.sh: cargo named no binary for the test \"$t\"" >&2; exit 1; }
         strip -o "$dir/$t" "$bin"
     done
+    mkdir -p "$dir/tenants"
+    cp -r tenants/*.py tenants/*.json tenants/tests "$dir/tenants/"
     ls -l "$dir"
     ;;
 run)

@@ -3,6 +3,7 @@
 mod kernels;
 mod results;
 mod schemas;
+mod timelines;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ enum Task {
     Results(results::Args),
     /// Generate the JSON Schemas of the formats into docs/schemas/
     Schemas(schemas::Args),
+    /// Make recorded kernel time lines of models from a run with --keep-traces
+    Timelines(timelines::Args),
 }
 
 fn main() -> ExitCode {
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Task::Kernels(args) => kernels::run(&args),
         Task::Results(args) => results::run(&args),
         Task::Schemas(args) => schemas::run(&args),
+        Task::Timelines(args) => timelines::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

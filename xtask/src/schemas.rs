@@ -49,6 +49,7 @@ fn generate() -> Result<BTreeMap<String, String>, Failure> {
     let mut schemas: Vec<(&str, Schema)> = cotenant_store::schema::all();
     schemas.push(("experiment.schema.json", cotenant_spec::schema()));
     schemas.push(("device-card.schema.json", schema_for!(cotenant_model::DeviceCard)));
+    schemas.push(("recorded-timeline.schema.json", schema_for!(cotenant_sim::Recorded)));
     schemas.push(("comparison.schema.json", schema_for!(cotenant_report::Comparison)));
     let mut files = BTreeMap::new();
     for (name, schema) in schemas {

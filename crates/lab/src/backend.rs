@@ -1,6 +1,7 @@
 //! A backend runs trials; everything above it is the same code for a real and a simulated GPU.
 
 use crate::cuda::protocol::LaunchCosts;
+use crate::program::HostTime;
 use cotenant_spec::plan::{DeviceSizes, Plan, TrialPlan};
 use cotenant_store::format::{DeviceRecord, GpuState, Grant};
 
@@ -60,6 +61,8 @@ pub struct TenantRun {
     pub tokens: u64,
     /// Kernel clock, one per iteration (traced phases).
     pub device: Vec<DeviceTime>,
+    /// Models and programs: what it took of the host's CPUs, where that is told.
+    pub host: Option<HostTime>,
 }
 
 /// What the kernels of one iteration did.

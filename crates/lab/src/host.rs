@@ -117,6 +117,7 @@ impl Backend for HostBackend {
         let opened = self.troupe.cast(&parts).and_then(|handles| {
             self.troupe.clear_spare();
             self.troupe.set_up(&parts, &handles, watchdog)?;
+            self.troupe.pin(&handles, trial.pin)?;
             Ok(handles)
         });
         match opened {

@@ -160,16 +160,23 @@ impl<'a> Measuring<'a> {
         let budget = Duration::from_nanos(self.stopping.budget_ns.0) / setups;
         let mut mine = 0;
         self.stopped_by = loop {
-            self.one_repeat(session, sink)?;
+            let mut repeat = self.one_repeat(session)?;
             mine += 1;
-            if mine >= least && self.history.precise(self.stopping.precision) {
-                break "precision";
+            let stop = if mine >= least && self.history.precise(self.stopping.precision) {
+                Some("precision")
+            } else if mine >= most {
+                Some("max-repeats")
+            } else if begun.elapsed() > budget && mine >= least.min(3) {
+                Some("budget")
+            } else {
+                None
+            };
+            if stop.is_some() && self.setup + 1 == setups {
+                self.traced(session, &mut repeat.phases)?;
             }
-            if mine >= most {
-                break "max-repeats";
-            }
-            if begun.elapsed() > budget && mine >= least.min(3) {
-                break "budget";
+            sink(repeat)?;
+            if let Some(why) = stop {
+                break why;
             }
         };
         if self.setup == 0 {
@@ -179,7 +186,7 @@ impl<'a> Measuring<'a> {
         Ok(())
     }
 
-    fn one_repeat(&mut self, session: &mut dyn Session, sink: Sink<'_>) -> Result<(), TrialError> {
+    fn one_repeat(&mut self, session: &mut dyn Session) -> Result<RepeatRecord, TrialError> {
         let n = self.phases.len();
         let mut records = Vec::with_capacity(n);
         let mut marked = Vec::new();
@@ -191,12 +198,9 @@ impl<'a> Measuring<'a> {
             marked.extend(self.history.note(which, &record));
             records.push(record);
         }
-        if self.repeat < self.stopping.traced && self.trial.tenants.iter().any(TenantPlan::is_program) {
-            self.traced(session, &mut records)?;
-        }
         marked.sort_unstable();
         marked.dedup();
-        sink(RepeatRecord {
+        let repeat = RepeatRecord {
             format: FORMAT,
             trial: self.trial.id.clone(),
             attempt: self.attempt,
@@ -204,18 +208,22 @@ impl<'a> Measuring<'a> {
             setup: self.setup,
             phases: records,
             marked,
-        })?;
+        };
         self.repeat += 1;
-        Ok(())
+        Ok(repeat)
     }
 
-    /// The phases once more with the kernel clock on. It costs time, so these are beside the repeat's own.
+    /// The phases once more with the kernel clock on, after all others: it costs time, and part of that stays in a
+    /// process when it is off again.
     fn traced(
         &mut self,
         session: &mut dyn Session,
         records: &mut Vec<PhaseRecord>,
     ) -> Result<(), TrialError> {
-        for p in self.phases.clone().into_iter().filter(|p| *p != Phase::Sequential) {
+        let passes =
+            if self.trial.tenants.iter().any(TenantPlan::is_program) { self.stopping.traced } else { 0 };
+        let phases: Vec<Phase> = self.phases.iter().copied().filter(|p| *p != Phase::Sequential).collect();
+        for p in (0..passes).flat_map(|_| phases.iter().copied()) {
             // A kernel has its own clock; alone it needs no other.
             if matches!(p, Phase::Solo(t) if !self.trial.tenants[t].is_program()) {
                 continue;
@@ -391,6 +399,8 @@ fn phase_record(
             busy_ns: t.device.iter().map(|d| d.union_ns).collect(),
             kernels: t.device.iter().map(|d| d.kernels).collect(),
             tokens: t.tokens,
+            cpu_ns: t.host.map(|h| Nanos(h.ran_ns)),
+            cpu_wait_ns: t.host.map(|h| Nanos(h.waited_ns)),
         });
     }
     let makespan = if apart { sum } else { last - base };

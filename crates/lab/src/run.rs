@@ -112,6 +112,7 @@ fn trial_record(t: &TrialPlan) -> TrialRecord {
             .map(|r| ReferenceRecord { source: r.source.clone(), metric: r.metric.clone(), value: r.value })
             .collect(),
         host_bound: t.host_bound,
+        pin: t.pin,
     }
 }
 

@@ -126,6 +126,7 @@ fn trial(n: usize, work: Work) -> TrialPlan {
         sequential: true,
         references: vec![],
         host_bound: false,
+        pin: false,
     }
 }
 

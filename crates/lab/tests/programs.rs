@@ -3,6 +3,7 @@
 
 use cotenant_lab::backend::Backend;
 use cotenant_lab::host::HostBackend;
+use cotenant_lab::program::{Part, Troupe};
 use cotenant_lab::run::{self, Observer, Tally};
 use cotenant_spec::Spec;
 use cotenant_spec::plan::{Plan, TrialPlan};
@@ -228,6 +229,28 @@ fn an_opaque_program_is_timed_whole() {
         }
     }
     assert!(ran.reason("fails").contains("exit code 1"), "{}", ran.reason("fails"));
+}
+
+#[test]
+fn a_tenant_may_have_two_processes_of_which_one_is_new() {
+    // As a trial with the whole GPU for its baseline has: the shared process and its twin.
+    let text = format!(
+        "{HEAD}[tenants]\na = {{ command = {} }}\n\
+         [[trial]]\nname = \"one\"\nsharing = \"solo\"\ntenants = [\"a\"]\n",
+        script("good.py", &["--ms", "1"]),
+    );
+    let backend = HostBackend::new(Arc::new(AtomicBool::new(false)));
+    let plan = Spec::parse(&text, "t.toml").expect("reads").resolve(backend.sizes(), &[]).expect("resolves");
+    let scratch = tempfile::tempdir().expect("a folder");
+    let mut troupe = Troupe::new(scratch.path().to_owned(), Arc::new(AtomicBool::new(false)));
+    let part = || Part { tenant: 0, plan: &plan.trials[0].tenants[0], env: Vec::new() };
+    let patience = Duration::from_secs(20);
+    let first = troupe.cast(&[part()]).expect("a process");
+    troupe.set_up(&[part()], &first, patience).expect("it is ready");
+    let both = troupe.cast(&[part(), part()]).expect("two processes");
+    assert_eq!(both[0], first[0], "the first is kept");
+    troupe.set_up(&[part(), part()], &both, patience).expect("both are ready");
+    assert_eq!(troupe.facts(both[0]), troupe.facts(both[1]));
 }
 
 macro_rules! bad {

@@ -222,6 +222,7 @@ mod tests {
             tenants: vec![shape(1), shape(8), tenant("torch", json!({"model": "bert"})), shape(1)],
             references: Vec::new(),
             host_bound: false,
+            pin: false,
         };
         let w = Workloads::of([&trial]);
         assert_eq!(w.names(), ["gpt2, 1 × 128", "gpt2, 8 × 128", "bert"]);

@@ -80,7 +80,7 @@ struct Engine<'a> {
     kernels: Vec<KernelLoad>,
     /// When the last launch of each kernel reached the device, as a count.
     arrived: Vec<u64>,
-    /// First kernel key of each stream's pattern, by slot.
+    /// Kernel key of each slot of each stream's pattern.
     keys: Vec<Vec<u32>>,
     active: Vec<Option<Active>>,
     arrivals: u64,
@@ -112,11 +112,24 @@ impl<'a> Engine<'a> {
                 }),
             });
             let mut of_slot = Vec::new();
+            let first = kernels.len();
             for w in &s.pattern {
-                of_slot.push(kernels.len() as u32);
-                if let Work::Kernel(k) = w {
+                let Work::Kernel(k) = w else {
+                    of_slot.push(kernels.len() as u32);
+                    continue;
+                };
+                // Launches of one kernel that differ only in their number of turns run at the same speed, unless
+                // their first turn counts for the cache. One key for them all keeps the remembered rates few.
+                let same = |o: &KernelLoad| {
+                    o.shape == k.shape
+                        && o.demand == k.demand
+                        && (o.iterations == k.iterations || !k.demand.caches_in_l1)
+                };
+                let at = kernels[first..].iter().position(same).map_or(kernels.len(), |i| first + i);
+                if at == kernels.len() {
                     kernels.push(*k);
                 }
+                of_slot.push(at as u32);
             }
             keys.push(of_slot);
         }
@@ -127,7 +140,12 @@ impl<'a> Engine<'a> {
             seed,
             noise,
             now: 0.0,
-            hosts: scenario.streams.iter().map(|s| Host::new(s, m, scenario.steady)).collect(),
+            hosts: scenario
+                .streams
+                .iter()
+                .enumerate()
+                .map(|(i, s)| Host::new(s, m, scenario.steady, seed, i))
+                .collect(),
             floors: vec![Floor::new(m.spec.sms, each); contexts.len().max(1)],
             floor_of,
             arrived: vec![0; kernels.len()],
@@ -161,6 +179,9 @@ impl<'a> Engine<'a> {
             self.arrive();
             if self.finished() {
                 self.out.solves = self.rates.solves;
+                for (r, h) in self.out.streams.iter_mut().zip(self.hosts) {
+                    r.requests = h.requests;
+                }
                 return Ok(self.out);
             }
             self.take_turns();
@@ -183,7 +204,7 @@ impl<'a> Engine<'a> {
     fn finished(&self) -> bool {
         self.hosts
             .iter()
-            .all(|h| if self.scenario.steady { h.done >= h.spec.launches } else { h.stand == Stand::Over })
+            .all(|h| h.stand == Stand::Over || (self.scenario.steady && h.done >= h.spec.launches))
     }
 
     /// Launches whose time has come reach the device.

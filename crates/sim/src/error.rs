@@ -35,6 +35,14 @@ pub enum SimError {
         /// Highest SM of the card.
         last: u32,
     },
+    /// Requests are described and there are none.
+    #[error("simulate stream {stream}: its {what} belong to requests; set `sync_every` to the launches of one")]
+    NoRequests {
+        /// Stream, from 0.
+        stream: usize,
+        /// `arrivals` or `pacing`.
+        what: &'static str,
+    },
     /// A number that is no number.
     #[error("simulate stream {stream}: `{field}` must be finite and not negative")]
     BadNumber {

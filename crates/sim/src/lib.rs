@@ -25,12 +25,16 @@ pub mod floor;
 mod noise;
 pub mod partition;
 mod rates;
+pub mod recorded;
 pub mod scenario;
 pub mod smset;
 mod stream;
 
 pub use error::SimError;
-pub use scenario::{BlockSpan, Direction, Mode, Outcome, Scenario, Span, Stream, StreamResult, Work};
+pub use recorded::{Recorded, Replay};
+pub use scenario::{
+    BlockSpan, Direction, Mode, Outcome, Pacing, PacingStep, Request, Scenario, Span, Stream, StreamResult, Work,
+};
 pub use smset::SmSet;
 
 use cotenant_model::{DeviceCard, Machine};

@@ -14,6 +14,12 @@ pub(crate) fn factor(seed: u64, stream: usize, launch: u64, sd: f64) -> f64 {
     1.0 + sd * normal(&mut rng)
 }
 
+/// A number evenly from 0 to 1 for one request; the same for the same arguments.
+pub(crate) fn uniform(seed: u64, stream: usize, request: u64) -> f64 {
+    let mut rng = generator(seed ^ 0x5851_f42d_4c95_7f2d, stream, request);
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
 /// Random numbers for one launch.
 pub(crate) fn generator(seed: u64, stream: usize, launch: u64) -> Pcg64Mcg {
     let mix = seed

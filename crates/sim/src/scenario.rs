@@ -74,6 +74,37 @@ pub struct Stream {
     pub after: Option<usize>,
     /// Device memory that the tenant allocates.
     pub memory: Bytes,
+    /// When the host submits each launch of the pattern; `None`: one after the other, `launch_ns` each. Needs
+    /// `sync_every` to be the length of the pattern.
+    pub pacing: Option<Pacing>,
+    /// Open loop: request `i` is not begun before `arrivals_ns[i]`, and there are as many as arrivals. Empty: the
+    /// next request begins when the last has ended. Needs `sync_every`.
+    pub arrivals_ns: Vec<f64>,
+}
+
+/// The host side of one launch of a paced stream.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct PacingStep {
+    /// Host time from the submission before (the first: from the beginning of the request) to this one, ns.
+    pub host_ns: f64,
+    /// Least pause on the device after the launch before, ns.
+    pub lag_ns: f64,
+}
+
+/// The host side of one request of a paced stream.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Pacing {
+    /// One for each launch of the pattern.
+    pub steps: Vec<PacingStep>,
+    /// Host time behind the last submission before the host waits for the device, ns.
+    pub tail_host_ns: f64,
+    /// From the end of the last launch to the host's going on, ns.
+    pub sync_ns: f64,
+    /// Host time between two requests that belongs to neither, ns.
+    pub between_ns: f64,
+    /// How host times differ from request to request: share of the requests and the factor up to which theirs is,
+    /// both ascending. Empty: not at all.
+    pub spread: Vec<(f64, f64)>,
 }
 
 impl Stream {
@@ -91,6 +122,8 @@ impl Stream {
             start_ns: 0.0,
             after: None,
             memory: Bytes(0),
+            pacing: None,
+            arrivals_ns: Vec::new(),
         }
     }
 }
@@ -153,6 +186,7 @@ impl Scenario {
             finite("gap_ns", s.gap_ns)?;
             finite("start_ns", s.start_ns)?;
             finite("launch_ns", s.launch_ns.unwrap_or(0.0))?;
+            check_requests(stream, s, &finite)?;
             for w in &s.pattern {
                 if let Work::Kernel(k) = w {
                     blocks_fit(&m.spec, &k.shape).map_err(|source| SimError::Shape { stream, source })?;
@@ -186,6 +220,39 @@ impl Scenario {
         }
         Err(SimError::BadOrder { stream, after })
     }
+}
+
+fn check_requests(
+    stream: usize,
+    s: &Stream,
+    finite: &impl Fn(&'static str, f64) -> Result<(), SimError>,
+) -> Result<(), SimError> {
+    let bad = |field| Err(SimError::BadNumber { stream, field });
+    if !s.arrivals_ns.is_empty() && s.sync_every == 0 {
+        return Err(SimError::NoRequests { stream, what: "arrivals" });
+    }
+    if s.arrivals_ns.iter().any(|a| !a.is_finite() || *a < 0.0) || !s.arrivals_ns.is_sorted() {
+        return bad("arrivals_ns");
+    }
+    let Some(p) = &s.pacing else { return Ok(()) };
+    if p.steps.len() != s.pattern.len() || s.sync_every != s.pattern.len() as u64 {
+        return Err(SimError::NoRequests { stream, what: "pacing" });
+    }
+    for step in &p.steps {
+        finite("pacing.steps.host_ns", step.host_ns)?;
+        finite("pacing.steps.lag_ns", step.lag_ns)?;
+    }
+    finite("pacing.tail_host_ns", p.tail_host_ns)?;
+    finite("pacing.sync_ns", p.sync_ns)?;
+    finite("pacing.between_ns", p.between_ns)?;
+    for &(share, factor) in &p.spread {
+        finite("pacing.spread", share)?;
+        finite("pacing.spread", factor)?;
+    }
+    if !p.spread.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1) {
+        return bad("pacing.spread");
+    }
+    Ok(())
 }
 
 fn check_demand(
@@ -228,11 +295,24 @@ pub struct Span {
     pub end_ns: u64,
 }
 
+/// One request as the host saw it; virtual ns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// When it arrived; in a closed loop when the host began it.
+    pub arrival_ns: u64,
+    /// The host began it.
+    pub begin_ns: u64,
+    /// The host knew that its last launch had ended.
+    pub end_ns: u64,
+}
+
 /// Launches of one stream in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamResult {
     /// One for each launch that ended.
     pub launches: Vec<Span>,
+    /// One for each `sync_every` launches that ended; empty where that is 0.
+    pub requests: Vec<Request>,
 }
 
 /// One block as it ran.

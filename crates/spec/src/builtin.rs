@@ -44,6 +44,7 @@ pub fn builtin() -> &'static [BuiltIn] {
         "priority-length",
         "mode-matrix",
         "models-solo",
+        "models-host",
         "models-pairs",
         "models-pairs-processes",
         "models-mixes",

@@ -335,6 +335,8 @@ pub struct TrialPlan {
     pub references: Vec<Reference>,
     /// Launch- or process-bound: excluded from the simulator's accuracy figure.
     pub host_bound: bool,
+    /// Each model or program gets cores of its own on the host.
+    pub pin: bool,
 }
 
 /// When to stop repeating (method rule 5).
@@ -353,7 +355,7 @@ pub struct Stopping {
     /// Independent set-ups that the repeats are spread over, each with memory at other addresses: what depends
     /// on where an array lies shows as spread and not as a false exact number.
     pub setups: u32,
-    /// Repeats that are followed by phases with the kernel clock on (models and programs); 0: none.
+    /// How often the phases run once more, after the last repeat, with the kernel clock on (models and programs).
     pub traced: u32,
     /// A model or program of which nothing is heard for this long is hung.
     pub watchdog_ns: Nanos,

@@ -86,7 +86,8 @@ pub(crate) struct Measure {
     /// Independent set-ups, 1 to 100, that the repeats and the budget are spread over, each with the tenants' memory
     /// at other addresses; 1 by default.
     pub setups: Option<At<u32>>,
-    /// Repeats, 0 to 100, that are followed by phases with the kernel clock on (models and programs); 1 by default.
+    /// How often, 0 to 100, the phases run once more at the end with the kernel clock on (models and programs); 1 by
+    /// default.
     pub traced: Option<At<u32>>,
     /// A model or program of which nothing is heard for this long is hung; `"120s"` by default.
     pub watchdog: Option<At<Expr>>,
@@ -276,6 +277,8 @@ pub(crate) struct Trial {
     pub sequential: Option<At<bool>>,
     /// Bound by launches or by processes and not by the GPU: not counted in the simulator's accuracy.
     pub host_bound: Option<At<bool>>,
+    /// Give each model or program an equal number of the host's cores for itself; default false.
+    pub pin: Option<At<bool>>,
     /// Values to compare with.
     pub reference: Option<Vec<At<ReferenceText>>>,
 }

@@ -98,6 +98,7 @@ pub(crate) const TRIAL_KEYS: &[&str] = &[
     "baseline",
     "sequential",
     "host_bound",
+    "pin",
     "reference",
 ];
 pub(crate) const REFERENCE_KEYS: &[&str] = &["source", "metric", "value", "values"];
@@ -569,6 +570,7 @@ impl Read for Trial {
             baseline: t.optional("baseline", cx)?,
             sequential: t.optional("sequential", cx)?,
             host_bound: t.optional("host_bound", cx)?,
+            pin: t.optional("pin", cx)?,
             reference: t.optional("reference", cx)?,
         })
     }

@@ -320,6 +320,7 @@ fn cell(trial: &Trial, path: &str, cast: &Cast, vars: &Vars, index: usize, cx: C
         sequential,
         references,
         host_bound: trial.host_bound.as_ref().is_some_and(|h| h.value),
+        pin: trial.pin.as_ref().is_some_and(|p| p.value),
     })
 }
 

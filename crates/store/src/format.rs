@@ -113,6 +113,9 @@ pub struct TrialRecord {
     pub references: Vec<ReferenceRecord>,
     /// Launch- or process-bound.
     pub host_bound: bool,
+    /// Models and programs had cores of their own on the host.
+    #[serde(default)]
+    pub pin: bool,
 }
 
 /// One tenant as planned.
@@ -210,7 +213,7 @@ pub struct StoppingRecord {
     /// Independent set-ups that the repeats are spread over.
     #[serde(default = "one")]
     pub setups: u32,
-    /// Repeats followed by phases with the kernel clock on.
+    /// How often the phases ran once more, after the last repeat, with the kernel clock on.
     #[serde(default)]
     pub traced: u32,
     /// A tenant of which nothing is heard for this long is hung.
@@ -323,6 +326,12 @@ pub struct PhaseTenant {
     /// Models and programs: tokens over all iterations of the phase.
     #[serde(default, skip_serializing_if = "is_zero_u64")]
     pub tokens: u64,
+    /// Models and programs: CPU time of all its threads in the phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ns: Option<Nanos>,
+    /// Models and programs: time its threads were ready to run and waited for a CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_wait_ns: Option<Nanos>,
 }
 
 fn is_zero(n: &u32) -> bool {

@@ -3,6 +3,8 @@
 mod bad_input;
 mod faults;
 mod fixtures;
+mod interrupted_programs;
+mod programs;
 mod resume;
 mod room;
 mod verbs;

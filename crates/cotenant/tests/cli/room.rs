@@ -51,7 +51,39 @@ impl Ran {
 
 impl Room {
     pub fn new() -> Room {
-        Room { dir: tempfile::tempdir().expect("a temporary folder") }
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(dir.path().join("tmp")).expect("a folder for temporary files");
+        Room { dir }
+    }
+
+    /// Where programs that are started here put temporary files.
+    pub fn tmp(&self) -> PathBuf {
+        self.dir.path().join("tmp")
+    }
+
+    /// What lies there, by name.
+    pub fn scratch(&self) -> Vec<String> {
+        let all = std::fs::read_dir(self.tmp()).expect("the folder for temporary files");
+        all.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect()
+    }
+
+    /// What every process has in its environment that was started in this room, directly or not.
+    fn mark(&self) -> (&'static str, PathBuf) {
+        ("TMPDIR", self.tmp())
+    }
+
+    /// Command lines of all processes that were started in this room, directly or not, and have not ended.
+    pub fn processes(&self) -> Vec<String> {
+        let (name, value) = self.mark();
+        let mark = format!("{name}={}", value.display());
+        let of = |entry: std::fs::DirEntry| {
+            let read = |file: &str| std::fs::read(entry.path().join(file)).unwrap_or_default();
+            let marked = read("environ").split(|b| *b == 0).any(|v| v == mark.as_bytes());
+            let line = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+            marked.then_some(line)
+        };
+        let all = std::fs::read_dir("/proc").expect("/proc");
+        all.filter_map(|e| of(e.ok()?)).collect()
     }
 
     pub fn path(&self) -> &Path {
@@ -68,7 +100,7 @@ impl Room {
     /// The program with its arguments, in this room, on a machine that shows no GPU.
     pub fn command(&self, args: &[&str]) -> assert_cmd::Command {
         let mut c = assert_cmd::Command::new(EXE);
-        c.args(args).current_dir(self.path()).timeout(PATIENCE);
+        c.args(args).current_dir(self.path()).timeout(PATIENCE).env(self.mark().0, self.mark().1);
         for (k, v) in no_gpu() {
             c.env(k, v);
         }
@@ -93,7 +125,7 @@ impl Room {
     /// Starts the program and returns at once.
     pub fn start(&self, args: &[&str]) -> std::process::Child {
         let mut c = std::process::Command::new(EXE);
-        c.args(args).current_dir(self.path()).envs(no_gpu());
+        c.args(args).current_dir(self.path()).envs(no_gpu()).env(self.mark().0, self.mark().1);
         for k in SCRUBBED {
             c.env_remove(k);
         }

@@ -212,6 +212,7 @@ impl CudaBackend {
             self.troupe.clear_spare();
         }
         self.troupe.set_up(&parts, &handles, watchdog)?;
+        self.troupe.pin(&handles, trial.pin)?;
         let (mut worker, mut handles) = (0, handles.into_iter());
         Ok(layout
             .processes

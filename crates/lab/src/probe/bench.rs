@@ -71,6 +71,7 @@ pub fn trial(sharing: Sharing, protocol: Protocol, loads: &[Load]) -> Result<Tri
         sequential: false,
         references: Vec::new(),
         host_bound: false,
+        pin: false,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Programs that go through something together: set-up, or a phase. They are told, waited for, and started at one
 //! moment; the first that fails, dies, hangs or talks nonsense ends it for all.
 
+use super::cores::HostTime;
 use super::lines::{Arm, Iteration, Line, VERSION};
 use super::monotonic_ns;
 use super::process::{Heard, Program};
@@ -18,6 +19,9 @@ const LEAD_EACH_NS: u64 = 300_000;
 const LOOK: Duration = Duration::from_millis(50);
 /// The same where something must be watched that sends no line.
 const LOOK_CLOSELY: Duration = Duration::from_millis(1);
+
+/// What a program told of itself.
+pub type Facts = Vec<(String, serde_json::Value)>;
 
 /// How far a program has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,9 +56,10 @@ pub struct Member<'a> {
     pub arm: Arm<'a>,
     stage: Stage,
     iterations: Vec<Iteration>,
-    facts: Vec<(String, serde_json::Value)>,
+    facts: Facts,
     heard: Instant,
     stopped: Option<Instant>,
+    host: Option<HostTime>,
 }
 
 impl<'a> Member<'a> {
@@ -70,6 +75,7 @@ impl<'a> Member<'a> {
             facts: Vec::new(),
             heard,
             stopped: None,
+            host: None,
         }
     }
 }
@@ -105,33 +111,26 @@ impl<'a> Crew<'a> {
         Crew { members, ear, interrupted, watchdog }
     }
 
-    /// Waits until all are set up. `setup` says what each is told before that, if anything; a program that was just
-    /// started says `ready` once before it takes a set-up.
+    /// Waits until all are set up. `told` has an entry for each member, in order: whether it was just started, and what it
+    /// is told to set up, if anything. A program that was just started says `ready` once before it takes a set-up. Returns
+    /// what each told of itself.
     ///
     /// # Errors
     /// One failed, died, hung or talked nonsense; or the user interrupted.
-    pub fn set_up(
-        &mut self,
-        fresh: impl Fn(usize) -> bool,
-        setup: impl Fn(usize) -> Option<String>,
-    ) -> Result<Vec<(usize, String, serde_json::Value)>, TrialError> {
-        for m in &mut self.members {
+    pub fn set_up(&mut self, told: &[(bool, Option<String>)]) -> Result<Vec<Facts>, TrialError> {
+        for (m, (fresh, _)) in self.members.iter_mut().zip(told) {
             m.heard = Instant::now();
-            m.stage = if fresh(m.tenant) { Stage::Started } else { Stage::Ready };
+            m.stage = if *fresh { Stage::Started } else { Stage::Ready };
         }
         self.wait(Stage::Ready)?;
-        for m in &mut self.members {
-            if let Some(line) = setup(m.tenant) {
+        for (m, (_, setup)) in self.members.iter_mut().zip(told) {
+            if let Some(line) = setup {
                 m.program.tell(&format!("setup {line}\n"))?;
                 (m.stage, m.heard) = (Stage::Started, Instant::now());
             }
         }
         self.wait(Stage::Ready)?;
-        let facts = |m: &mut Member<'_>| {
-            let t = m.tenant;
-            std::mem::take(&mut m.facts).into_iter().map(move |(k, v)| (t, k, v)).collect::<Vec<_>>()
-        };
-        Ok(self.members.iter_mut().flat_map(facts).collect())
+        Ok(self.members.iter_mut().map(|m| std::mem::take(&mut m.facts)).collect())
     }
 
     /// Has all warm up and come to the barrier.
@@ -168,6 +167,7 @@ impl<'a> Crew<'a> {
         let at = monotonic_ns() + LEAD_NS + LEAD_EACH_NS * self.members.len() as u64;
         for m in &mut self.members {
             m.heard = Instant::now();
+            m.host = HostTime::of(m.program.pid());
             m.program.tell(&format!("go {at}\n"))?;
         }
         if let Some(k) = &kernels {
@@ -319,12 +319,14 @@ fn result(m: &mut Member<'_>, at: u64) -> Result<TenantRun, TrialError> {
         return Err(m.program.failure("an iteration under an open loop came without its `arrival`"));
     }
     let told = its.iter().any(|i| i.event > 0);
+    let host = m.host.zip(HostTime::of(m.program.pid())).map(|(before, now)| now.since(before));
     Ok(TenantRun {
         tenant: m.tenant,
         spans: its.iter().map(|i| (i.start, i.end)).collect(),
         requests: its.iter().map(|i| i.end - i.arrival.unwrap_or(i.start)).collect(),
         events: if told { its.iter().map(|i| i.event).collect() } else { Vec::new() },
         tokens: its.iter().map(|i| i.tokens).sum(),
+        host,
         ..TenantRun::default()
     })
 }

@@ -1,11 +1,13 @@
 //! Models and programs as tenants: their processes, what is said to them and heard from them, and their phases.
 
+mod cores;
 mod crew;
 pub mod lines;
 mod process;
 mod tracer;
 mod troupe;
 
+pub use cores::HostTime;
 pub use crew::Kernels;
 pub(crate) use process::describe;
 pub use troupe::{Order, Part, Troupe};

@@ -128,6 +128,11 @@ impl Program {
         Ok(Program { id: s.id, name, child, input, said, note: String::new(), readers, ended: None })
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Says a line (with its line end).
     ///
     /// # Errors
@@ -312,9 +317,6 @@ pub struct Kit {
     dir: PathBuf,
 }
 
-/// The injected library's file.
-pub const LIBRARY: &str = "libcotenant_inject.so";
-
 /// Name of a kit's folder before the id of the process that made it.
 const FOLDER: &str = "cotenant-tenants-";
 
@@ -334,7 +336,7 @@ impl Kit {
         for (name, text) in super::FILES {
             std::fs::write(kit.dir.join(name), text)?;
         }
-        std::fs::write(kit.dir.join(LIBRARY), cotenant_inject_embed::library())?;
+        cotenant_inject_embed::install(&kit.dir)?;
         std::fs::create_dir(kit.traces())?;
         Ok(kit)
     }
@@ -347,6 +349,15 @@ impl Kit {
     /// One of its files.
     pub fn file(&self, name: &str) -> String {
         self.dir.join(name).to_string_lossy().into_owned()
+    }
+
+    /// Environment that has a program write traces into a folder, once it is asked to.
+    pub fn trace_env(&self, folder: &Path) -> Vec<(String, String)> {
+        let library = self.dir.join(cotenant_inject_embed::FILE_NAME);
+        cotenant_inject_embed::environment(&library, folder, false)
+            .into_iter()
+            .map(|(name, path)| (name.to_owned(), path.to_string_lossy().into_owned()))
+            .collect()
     }
 
     /// Where traced processes write.

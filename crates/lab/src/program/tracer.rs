@@ -50,19 +50,35 @@ impl Tracer {
         !self.traces.is_empty()
     }
 
-    /// Switches recording on or off. False where there is nothing to switch; [`Tracer::off`] then says why.
-    pub fn switch(&mut self, on: bool) -> bool {
-        if on && !self.refresh() {
+    /// Switches recording on. False where there is nothing to switch; [`Tracer::off`] then says why.
+    pub fn on(&mut self) -> bool {
+        if !self.refresh() {
             return false;
         }
         let mut any = false;
         for (_, control, _) in &mut self.traces {
-            match control.switch(on, SWITCH) {
+            match control.switch(true, SWITCH) {
                 Ok(()) => any = true,
                 Err(e) => self.off = Some(e.to_string()),
             }
         }
         any
+    }
+
+    /// Switches recording off and takes the recorder out of the program, which must be idle. False where something of it
+    /// stays, which costs a few percent where launches are the limit: such a process is not measured again.
+    pub fn detach(&mut self) -> bool {
+        let mut clean = true;
+        for (_, control, _) in &mut self.traces {
+            match control.detach(SWITCH) {
+                Ok(gone) => clean &= gone,
+                Err(e) => {
+                    self.off = Some(e.to_string());
+                    clean = false;
+                }
+            }
+        }
+        clean
     }
 
     /// Device time of each iteration of a phase that was recorded; empty where it cannot be told.

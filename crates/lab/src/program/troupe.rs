@@ -2,9 +2,9 @@
 
 use super::crew::{Crew, Kernels, Member};
 use super::lines::Arm;
-use super::process::{Ear, Heard, Kit, LIBRARY, Program, Start, end_all};
+use super::process::{Ear, Heard, Kit, Program, Start, end_all};
 use super::tracer::Tracer;
-use super::{monotonic_ns, process};
+use super::{cores, monotonic_ns, process};
 use crate::backend::{TenantRun, TrialError};
 use cotenant_spec::plan::{ModelSetup, Plan, TenantPlan, Workload};
 use std::path::{Path, PathBuf};
@@ -57,6 +57,8 @@ struct Held {
     setup: Option<String>,
     fresh: bool,
     busy: bool,
+    /// Something of the recorder stays in it.
+    spent: bool,
     tracer: Option<Tracer>,
     facts: Vec<(String, serde_json::Value)>,
 }
@@ -167,6 +169,9 @@ impl Troupe {
             h.busy = false;
         }
         // One that ended between trials is not worth a failure of the next. An opaque program has no process now.
+        let (kept, gone): (Vec<Held>, Vec<Held>) = self.held.drain(..).partition(|h| !h.spent);
+        self.held = kept;
+        self.end(gone);
         self.held.retain_mut(|h| h.program.as_mut().is_none_or(|p| p.status().is_none()));
         parts.iter().map(|p| self.cast_one(p)).collect()
     }
@@ -231,11 +236,9 @@ impl Troupe {
         let kit = self.kit()?;
         let traces = kit.traces().join(id.to_string());
         let python_path = kit.path().to_owned();
-        let library = kit.file(LIBRARY);
+        env.extend(kit.trace_env(&traces));
         std::fs::create_dir(&traces)
             .map_err(|e| TrialError::Failed(format!("make {}: {e}", traces.display())))?;
-        env.push(("CUDA_INJECTION64_PATH".into(), library));
-        env.push((cotenant_timeline::ENV_FOLDER.into(), traces.to_string_lossy().into_owned()));
         if env.iter().all(|(k, _)| k != "PYTHONPATH") {
             let own = std::env::var_os("PYTHONPATH").unwrap_or_default();
             let all = std::iter::once(python_path).chain(std::env::split_paths(&own));
@@ -256,6 +259,7 @@ impl Troupe {
             setup: None,
             fresh: true,
             busy: false,
+            spent: false,
             tracer,
             facts,
         });
@@ -315,48 +319,35 @@ impl Troupe {
         handles: &[u64],
         watchdog: Duration,
     ) -> Result<(), TrialError> {
-        let mut members = Vec::new();
-        let mut lines: Vec<(usize, bool, Option<String>)> = Vec::new();
+        let (mut members, mut told, mut ids) = (Vec::new(), Vec::new(), Vec::new());
         let nothing = Arm { warmup: 0, iterations: 0, until_stop: false, gap_ns: 0, arrivals: &[] };
-        let mut nobody = usize::MAX;
         for h in &mut self.held {
             let Some(program) = &mut h.program else { continue };
             let (tenant, wanted) = match handles.iter().position(|id| *id == h.id) {
                 Some(i) => (parts[i].tenant, setup_line(&parts[i])),
                 // One that was started ahead: its import must not fall into what is measured.
-                None if h.key.is_none() && h.fresh => {
-                    nobody -= 1;
-                    (nobody, None)
-                }
+                None if h.key.is_none() && h.fresh => (usize::MAX, None),
                 None => continue,
             };
-            let told = if h.setup == wanted { None } else { wanted };
-            if !h.fresh && told.is_none() {
-                continue;
+            let line = if h.setup == wanted { None } else { wanted };
+            if h.fresh || line.is_some() {
+                ids.push(h.id);
+                told.push((h.fresh, line));
+                members.push(Member::new(tenant, program, nothing));
             }
-            lines.push((tenant, h.fresh, told));
-            members.push(Member::new(tenant, program, nothing));
         }
         if members.is_empty() {
             return Ok(());
         }
-        let of = |t: usize| lines.iter().find(|l| l.0 == t);
-        let mut crew = Crew::new(members, &self.ear, &self.interrupted, watchdog);
-        let facts = crew.set_up(|t| of(t).is_some_and(|l| l.1), |t| of(t).and_then(|l| l.2.clone()))?;
-        drop(crew);
-        for h in self.held.iter_mut().filter(|h| h.key.is_none()) {
+        let facts = Crew::new(members, &self.ear, &self.interrupted, watchdog).set_up(&told)?;
+        for ((id, (_, line)), facts) in ids.into_iter().zip(told).zip(facts) {
+            let Some(h) = self.held.iter_mut().find(|h| h.id == id) else { continue };
             h.fresh = false;
-        }
-        for h in &mut self.held {
-            let Some(i) = handles.iter().position(|id| *id == h.id) else { continue };
-            let Some((_, _, told)) = of(parts[i].tenant) else { continue };
-            h.fresh = false;
-            if let Some(line) = told {
-                h.setup = Some(line.clone());
+            if line.is_some() {
+                h.setup = line;
                 h.facts.clear();
             }
-            let mine = facts.iter().filter(|f| f.0 == parts[i].tenant);
-            h.facts.extend(mine.map(|f| (f.1.clone(), f.2.clone())));
+            h.facts.extend(facts);
         }
         Ok(())
     }
@@ -452,14 +443,44 @@ impl Troupe {
         Ok(out)
     }
 
-    /// Switches the kernel clock of the programs behind `handles`; true where at least one has it.
+    /// Switches the kernel clock of the programs behind `handles` on or off; true where at least one has it.
     pub fn trace(&mut self, handles: &[u64], on: bool) -> bool {
-        let wanted = self.held.iter_mut().filter(|h| handles.contains(&h.id) && h.program.is_some());
         let mut any = false;
-        for t in wanted.filter_map(|h| h.tracer.as_mut()) {
-            any |= t.switch(on);
+        for h in self.held.iter_mut().filter(|h| handles.contains(&h.id) && h.program.is_some()) {
+            let Some(t) = &mut h.tracer else { continue };
+            if on {
+                any |= t.on();
+            } else {
+                h.spent |= !t.detach();
+                any = true;
+            }
         }
         any
+    }
+
+    /// Gives each of these programs cores of its own, or all cores to all.
+    ///
+    /// # Errors
+    /// There are fewer cores than programs, or one of them is gone.
+    pub fn pin(&mut self, handles: &[u64], apart: bool) -> Result<(), TrialError> {
+        let cores = cores::cores();
+        let each = if apart { handles.len() } else { 1 };
+        let shares =
+            if apart { cores::shares(&cores, each) } else { Some(vec![cores.concat(); handles.len()]) };
+        let Some(shares) = shares else {
+            return Err(TrialError::Unavailable(format!(
+                "pin = true needs a core for each of the {each} programs, and there are {}",
+                cores.len()
+            )));
+        };
+        for (id, cpus) in handles.iter().zip(shares) {
+            let held = self.held.iter_mut().find(|h| h.id == *id);
+            let Some(p) = held.and_then(|h| h.program.as_mut()) else { continue };
+            if let Err(e) = cores::pin(p.pid(), &cpus) {
+                return Err(p.failure(&format!("it cannot be given CPUs: {e}")));
+            }
+        }
+        Ok(())
     }
 
     /// Reads the kernel clock of a tenant's last phase.

@@ -92,6 +92,7 @@ pub fn trial(id: &str, series: &str, x: Option<f64>, mode: &str) -> TrialRecord 
         tenants: vec![tenant("copy", "copy-paper"), tenant("mul", "fp32-mul")],
         references: Vec::new(),
         host_bound: false,
+        pin: false,
     }
 }
 

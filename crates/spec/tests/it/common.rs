@@ -1,6 +1,7 @@
-//! Devices to resolve on.
+//! Devices to resolve on, good files in which each test breaks one thing, and how their errors are held.
 
 use cotenant_spec::plan::{DeviceSizes, KernelPlan, TenantPlan};
+use cotenant_spec::{Spec, SpecError};
 use cotenant_units::Bytes;
 
 pub fn h100() -> DeviceSizes {
@@ -92,3 +93,62 @@ y_label = "slowdown"
 pub fn kernel(t: &TenantPlan) -> &KernelPlan {
     t.kernel().expect("a kernel tenant")
 }
+
+/// The same with a tenant of each kind but kernels, and one kernel that no trial uses.
+pub const MODELS: &str = r#"format = 1
+name = "models"
+title = "Models and a program"
+summary = "An encoder and a decoder beside a program."
+
+[tenants.small]
+torch = "distilbert"
+iterations = 50
+
+[tenants.large]
+torch = "llama-3.2-3b"
+mode = "decode"
+sequence = 512
+tokens = 64
+
+[tenants.mine]
+command = ["python3", "mine.py"]
+env = { OMP_NUM_THREADS = "4" }
+
+[tenants.stress]
+kernel = "copy"
+params = { bytes = "1GiB" }
+duration = "5ms"
+
+[[trial]]
+name = "together"
+sharing = { mode = "mps", percentage = 50 }
+tenants = ["small", "large", "mine"]
+
+[[figure]]
+kind = "kde"
+trials = ["together"]
+"#;
+
+/// The error that a file, with overrides, gives on an H100.
+#[track_caller]
+pub fn error_of(text: &str, overrides: &[(&str, &str)]) -> SpecError {
+    let overrides: Vec<(String, String)> =
+        overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    match Spec::parse(text, "pair.toml").and_then(|s| s.resolve(&h100(), &overrides)) {
+        Ok(_) => panic!("the file was accepted"),
+        Err(e) => e,
+    }
+}
+
+/// One test for each error, held against its snapshot.
+macro_rules! cases {
+    ($($name:ident: $error:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+                insta::assert_snapshot!(stringify!($name), $error.to_string());
+            });
+        })*
+    };
+}
+pub(crate) use cases;

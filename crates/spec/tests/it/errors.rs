@@ -1,6 +1,6 @@
 //! Each way in which a file can be wrong, with the message that it gives.
 
-use crate::common::{GOOD, h100};
+use crate::common::{GOOD, MODELS, cases, error_of as of, h100};
 use cotenant_spec::{ErrorKind, Spec, SpecError};
 
 /// The error of the good file with `from` replaced by `to`.
@@ -11,29 +11,8 @@ fn broken(from: &str, to: &str) -> SpecError {
 }
 
 #[track_caller]
-fn of(text: &str, overrides: &[(&str, &str)]) -> SpecError {
-    let overrides: Vec<(String, String)> =
-        overrides.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    match Spec::parse(text, "pair.toml").and_then(|s| s.resolve(&h100(), &overrides)) {
-        Ok(_) => panic!("the file was accepted"),
-        Err(e) => e,
-    }
-}
-
-#[track_caller]
 fn set(path: &str, value: &str) -> SpecError {
     of(GOOD, &[(path, value)])
-}
-
-macro_rules! cases {
-    ($($name:ident: $error:expr;)*) => {
-        $(#[test]
-        fn $name() {
-            insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
-                insta::assert_snapshot!(stringify!($name), $error.to_string());
-            });
-        })*
-    };
 }
 
 cases! {
@@ -117,7 +96,7 @@ cases! {
     reference_without_value: broken(", values = [1.1, 1.2]", "");
     reference_of_an_unknown_tenant: broken("metric = \"slowdown.copy\", values", "metric = \"slowdown.cop\", values");
     figure_of_an_unknown_metric: broken("metric = \"slowdown.copy\"\n", "metric = \"slodown\"\n");
-    figure_metric_without_tenant: broken("metric = \"slowdown.copy\"\n", "metric = \"p99_ms\"\n");
+    figure_metric_without_tenant: broken("metric = \"slowdown.copy\"\n", "metric = \"bandwidth_gbs\"\n");
     unknown_figure_kind: broken("kind = \"bars\"", "kind = \"pie\"");
     set_unknown_path: set("tenants.cpy.threads", "512");
     set_unknown_key: set("tenants.copy.thread", "512");
@@ -142,17 +121,21 @@ fn the_parts_of_an_error_can_be_asked_for() {
 
 #[test]
 fn a_damaged_file_never_panics() {
-    // Every prefix, and every single line left out.
-    for end in (0..GOOD.len()).filter(|i| GOOD.is_char_boundary(*i)) {
-        if let Ok(spec) = Spec::parse(&GOOD[..end], "cut.toml") {
+    let read = |text: &str| {
+        if let Ok(spec) = Spec::parse(text, "cut.toml") {
             let _ = spec.resolve(&h100(), &[]);
         }
-    }
-    let lines: Vec<&str> = GOOD.lines().collect();
-    for skip in 0..lines.len() {
-        let text: Vec<&str> = lines.iter().enumerate().filter(|(i, _)| *i != skip).map(|(_, l)| *l).collect();
-        if let Ok(spec) = Spec::parse(&text.join("\n"), "cut.toml") {
-            let _ = spec.resolve(&h100(), &[]);
+    };
+    for good in [GOOD, MODELS] {
+        // Every prefix, and every single line left out.
+        for end in (0..good.len()).filter(|i| good.is_char_boundary(*i)) {
+            read(&good[..end]);
+        }
+        let lines: Vec<&str> = good.lines().collect();
+        for skip in 0..lines.len() {
+            let text: Vec<&str> =
+                lines.iter().enumerate().filter(|(i, _)| *i != skip).map(|(_, l)| *l).collect();
+            read(&text.join("\n"));
         }
     }
 }

@@ -4,3 +4,5 @@ mod builtins;
 mod common;
 mod errors;
 mod plans;
+mod program_errors;
+mod program_plans;
