@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# Runs every built-in experiment on a GPU and keeps what is worth keeping: record.sh OUT [DEVICE]
-# OUT/NAME/ gets the run folder of each experiment without telemetry and page (`cotenant report` makes the page
-# again). With a device sim:CARD the same for the simulated GPU.
+# Runs built-in experiments on a GPU and keeps what is worth keeping: record.sh OUT [DEVICE [NAME...]]
+# OUT/NAME/ gets the run folder of each experiment (of all, where none is named) without telemetry, traces, logs and
+# page (`cotenant report` makes the page again). Telemetry stays where a figure is drawn of it. With a device sim:CARD
+# the same for the simulated GPU.
 set -euo pipefail
-out=${1:?usage: scripts/record.sh OUT [DEVICE]}
+out=${1:?usage: scripts/record.sh OUT [DEVICE [NAME...]]}
 device=${2:-cuda:0}
+shift $(($# < 2 ? $# : 2))
 cotenant=${COTENANT:-target/release/cotenant}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 failed=0
-for name in $("$cotenant" experiments --json | sed -n 's/.*"name": "\([^"]*\)".*/\1/p'); do
+names=${*:-$("$cotenant" experiments --json | sed -n 's/.*"name": "\([^"]*\)".*/\1/p')}
+for name in $names; do
     begun=$(date +%s)
     "$cotenant" run "$name" --device "$device" --out "$work/$name" --quiet >"$work/$name.log" 2>&1 || {
         echo "$name: exit code $?"
@@ -22,6 +25,7 @@ for name in $("$cotenant" experiments --json | sed -n 's/.*"name": "\([^"]*\)".*
     [ -n "$run" ] || continue
     rm -rf "${out:?}/$name"
     cp -r "$run" "$out/$name"
-    rm -f "$out/$name/report.html" "$out/$name/telemetry.csv"
+    rm -rf "$out/$name/report.html" "$out/$name/logs" "$out/$name/traces"
+    ls "$out/$name/figures" 2>/dev/null | grep -q telemetry || rm -f "$out/$name/telemetry.csv"
 done
 exit "$failed"

@@ -66,7 +66,7 @@ cargo nextest --version >/dev/null 2>&1 || cargo_tool cargo-nextest 0.9.143
 cargo deny --version >/dev/null 2>&1 || cargo_tool cargo-deny 0.20.2
 if ! { has python3 && python3 -m pip --version >/dev/null 2>&1; }; then
     need "Python 3 with pip" "apt-get install python3 python3-pip"
-    apt_install python3 python3-pip || note "not tested: the kernels' PTX and the counters' script (Python 3 with pip could not be installed)"
+    apt_install python3 python3-pip || note "not tested: programs as tenants, the kernels' PTX, the counters' script (Python 3 with pip could not be installed)"
 fi
 if [ -z "${CHROMIUM:-}" ] && ! has chromium && ! has chromium-browser && ! has google-chrome; then
     need Chromium "apt-get install chromium"
@@ -100,6 +100,8 @@ fi
 if has python3; then
     step "counters' script"
     python3 -m unittest discover --start-directory scripts
+    step "tenants in Python" # what needs torch is skipped where it is absent
+    python3 -m unittest discover --start-directory tenants/tests
     if [ "$(uname -sm)" = "Linux x86_64" ] && python3 -m pip --version >/dev/null 2>&1; then
         step kernels
         cargo xtask kernels --check

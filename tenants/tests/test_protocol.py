@@ -459,9 +459,9 @@ class Scripted(unittest.TestCase):
     def bad(self, mode: str) -> Tenant:
         return python(os.path.join(HERE, "bad.py"), mode)
 
-    def run_phase(self, t: Tenant, n: int = 3) -> None:
+    def run_phase(self, t: Tenant, n: int = 3, until: str = "count") -> None:
         t.greet()
-        t.arm(n)
+        t.arm(n, until=until)
         t.go()
 
     def test_good(self) -> None:
@@ -521,7 +521,7 @@ class Scripted(unittest.TestCase):
 
     def test_slow_stop(self) -> None:
         with self.bad("slow-stop") as t:
-            self.run_phase(t)
+            self.run_phase(t, until="stop")
             t.collect("enough")
             t.send("stop")
             for _ in range(50):

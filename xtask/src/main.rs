@@ -1,5 +1,6 @@
 //! Developers' tasks: `cargo xtask TASK`.
 
+mod findings;
 mod kernels;
 mod results;
 mod schemas;
@@ -17,6 +18,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Write docs/findings.md from its source and the recorded runs
+    Findings(findings::Args),
     /// Generate the kernels' PTX and resource table from their CUDA sources
     Kernels(kernels::Args),
     /// Write docs/results.md from the recorded runs
@@ -29,6 +32,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
+        Task::Findings(args) => findings::run(&args),
         Task::Kernels(args) => kernels::run(&args),
         Task::Results(args) => results::run(&args),
         Task::Schemas(args) => schemas::run(&args),

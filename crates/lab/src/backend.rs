@@ -115,6 +115,17 @@ pub trait Session {
 /// Where blocks ran: one list of `(sm, start ns, end ns)` per tenant.
 pub type TracedRun = Vec<Vec<(u64, u64, u64)>>;
 
+/// What is known of the telemetry beside the trials.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TelemetryFacts {
+    /// CPU time of its thread over wall time so far.
+    pub cpu_share: Option<f64>,
+    /// How late GPM's windows come, ns, as measured in this run.
+    pub gpm_age_ns: Option<u64>,
+    /// Why GPM's values are absent, if they are.
+    pub gap: Option<String>,
+}
+
 /// Something that can run trials.
 pub trait Backend {
     /// The device, for the manifest.
@@ -143,6 +154,10 @@ pub trait Backend {
     /// [`TrialError::Unavailable`] where the backend cannot tell.
     fn launch_costs(&mut self) -> Result<LaunchCosts, TrialError> {
         Err(TrialError::Unavailable("launching has no cost of its own here".into()))
+    }
+    /// What is known of the telemetry beside the trials.
+    fn telemetry_facts(&self) -> TelemetryFacts {
+        TelemetryFacts::default()
     }
     /// A model or program of which nothing is heard for so long is hung.
     fn set_watchdog(&mut self, _limit: std::time::Duration) {}

@@ -173,6 +173,15 @@ pub fn run(
     backend.set_logs(&folder.path().join("logs"));
     backend.set_watchdog(Duration::from_nanos(plan.stopping.watchdog_ns.0));
     backend.expect(plan);
+    if let Some(gap) = backend.telemetry_facts().gap {
+        folder.append_warning(&WarningRecord {
+            format: FORMAT,
+            trial: None,
+            kind: "no-gpm".into(),
+            message: format!("the GPU's counters (occupancy, DRAM, pipes) are not told: {gap}"),
+            advice: "see docs/telemetry.md for what each GPU and mode tells".into(),
+        })?;
+    }
     let mut tally = Tally::default();
     let todo: Vec<&TrialPlan> = plan.trials.iter().filter(|t| !folder.has_outcome(&t.id)).collect();
     for o in folder.outcomes() {
@@ -235,6 +244,7 @@ fn one(
         ran
     });
     let whole = begun.elapsed();
+    let telemetry = backend.telemetry_facts();
     let measured = ran.map(|()| measuring.finish());
     if let Some(e) = store_failure {
         return Err(e);
@@ -263,6 +273,8 @@ fn one(
                 phases_ns: nanos(m.phases.wall),
                 own_ns: nanos(whole.saturating_sub(setup_time + m.phases.wall)),
                 phases_cpu_ns: nanos(m.phases.cpu),
+                telemetry_cpu_share: telemetry.cpu_share,
+                gpm_age_ns: telemetry.gpm_age_ns,
             };
             OutcomeRecord {
                 facts,

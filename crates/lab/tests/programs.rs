@@ -213,6 +213,28 @@ fn a_relative_rate_refers_to_what_the_tenant_does_alone() {
 }
 
 #[test]
+fn a_trace_is_replayed_at_the_rate_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("arrivals.csv");
+    std::fs::write(&trace, "t_s\n0\n0.1\n0.15\n0.4\n0.5\n").expect("write the trace");
+    let ran = run_text(&format!(
+        "[measure]\nrepeats = [1, 1]\n[tenants]\n\
+         a = {{ command = {}, iterations = 5, warmup = 1, arrivals = \"trace\", trace = {:?} }}\n\
+         [[trial]]\nname = \"as-recorded\"\nsharing = \"solo\"\ntenants = [\"a\"]\n\
+         [[trial]]\nname = \"too-long\"\nsharing = \"solo\"\ntenants = [{{ use = \"a\", iterations = 6 }}]\n",
+        script("good.py", &["--ms", "2"]),
+        trace.display().to_string(),
+    ));
+    assert_eq!((ran.tally.done, ran.tally.failed), (1, 1), "{:?}", ran.outcomes);
+    let starts: Vec<u64> =
+        ran.repeats[0].phases[0].tenants[0].spans_ns.iter().map(|s| s.0 / 1_000_000).collect();
+    for (start, at) in starts.iter().zip([0, 100, 150, 400, 500]) {
+        assert!((*start + 5).abs_diff(at + 5) < 30, "{starts:?}");
+    }
+    assert!(ran.reason("too-long").contains("arrivals.csv"), "{}", ran.reason("too-long"));
+}
+
+#[test]
 fn an_opaque_program_is_timed_whole() {
     let ran = run_text(
         "[measure]\nrepeats = [2, 2]\n[tenants]\na = { command = [\"sleep\", \"0.2\"], protocol = \"opaque\" }\n\
@@ -250,7 +272,9 @@ fn a_tenant_may_have_two_processes_of_which_one_is_new() {
     let both = troupe.cast(&[part(), part()]).expect("two processes");
     assert_eq!(both[0], first[0], "the first is kept");
     troupe.set_up(&[part(), part()], &both, patience).expect("both are ready");
-    assert_eq!(troupe.facts(both[0]), troupe.facts(both[1]));
+    let keys = |h: u64| troupe.facts(h).into_iter().map(|f| f.0).collect::<Vec<_>>();
+    assert_eq!(keys(both[0]), ["length_ns", "pid"]);
+    assert_eq!(keys(both[1]), ["length_ns", "pid"]);
 }
 
 macro_rules! bad {

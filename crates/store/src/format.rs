@@ -440,7 +440,7 @@ pub struct OutcomeRecord {
 }
 
 /// Where a trial's time went, ns of wall time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TimingRecord {
     /// Waiting for tenants: processes, loading, set-up.
     pub setup_ns: Nanos,
@@ -450,6 +450,12 @@ pub struct TimingRecord {
     pub own_ns: Nanos,
     /// CPU time of the run's process (all its threads) during the phases.
     pub phases_cpu_ns: Nanos,
+    /// CPU time of the telemetry's thread over wall time, since the run began.
+    #[serde(default)]
+    pub telemetry_cpu_share: Option<f64>,
+    /// How late GPM's windows come, ns, as measured when the run began; `null`: 50 ms is assumed.
+    #[serde(default)]
+    pub gpm_age_ns: Option<u64>,
 }
 
 /// What the sharing mode gave a tenant.

@@ -3,14 +3,15 @@
 use super::process::Worker;
 use super::protocol::{Command, LaunchCosts, Meeting, Reply, TenantSetup};
 use super::session::CudaSession;
-use crate::backend::{Backend, Session, TracedRun, TrialError};
+use crate::backend::{Backend, Phase, Session, TelemetryFacts, TracedRun, TrialError};
+use crate::probe::bench::{self, Load};
 use crate::program::{Part, Troupe};
 use crate::sharing::{self, Layout, ProcessPlan};
 use crate::telemetry::Telemetry;
 use cotenant_gpu::driver::{self, DeviceInfo};
 use cotenant_gpu::mps::Daemon;
 use cotenant_gpu::nvml::Monitor;
-use cotenant_spec::plan::{DeviceSizes, KernelPlan, Plan, Sharing, TenantPlan, TrialPlan};
+use cotenant_spec::plan::{DeviceSizes, KernelPlan, Plan, Protocol, Sharing, TenantPlan, TrialPlan};
 use cotenant_store::format::{DeviceRecord, Grant};
 use cotenant_units::Bytes;
 use std::path::PathBuf;
@@ -47,6 +48,7 @@ pub struct CudaBackend {
     pub(super) telemetry: Option<Telemetry>,
     scratch: PathBuf,
     watchdog: Duration,
+    gpm_age_ns: Option<u64>,
     pub(super) interrupted: Arc<AtomicBool>,
 }
 
@@ -110,6 +112,7 @@ impl CudaBackend {
             telemetry,
             scratch: std::env::temp_dir(),
             watchdog: crate::backend::WATCHDOG,
+            gpm_age_ns: None,
             interrupted,
         })
     }
@@ -225,6 +228,41 @@ impl CudaBackend {
                 (0..p.tenants.len()).map(|k| Seat::Worker(worker - 1, k)).collect()
             })
             .collect())
+    }
+
+    /// Keeps the GPU busy for known stretches, to learn how late its counters come. A few seconds a run.
+    fn align_telemetry(&mut self) -> Result<Option<u64>, TrialError> {
+        // Stretches and pauses of lengths that no period fits: another shift cannot look the same.
+        const PULSES_MS: [(f64, u64); 5] =
+            [(330.0, 370), (260.0, 410), (390.0, 290), (280.0, 450), (350.0, 400)];
+        let load = |ms: f64| {
+            let turns = cotenant_spec::plan::Work::Iterations((ms * 10.0) as u64);
+            Load {
+                kernel: "spin",
+                blocks: self.sizes.sms,
+                threads: 128,
+                params: vec![("ns", 1e5)],
+                work: turns,
+                launches: 1,
+            }
+        };
+        let trial = bench::trial(Sharing::Solo, Protocol::Fixed, &[load(1.0)])?;
+        let mut busy = Vec::new();
+        {
+            let mut s = self.open_session(&trial, 0)?;
+            s.anchored = true;
+            s.set_iterations(0, 10)?;
+            s.run(Phase::Solo(0))?; // loads code
+            std::thread::sleep(Duration::from_millis(300));
+            for (ms, pause) in PULSES_MS {
+                s.set_iterations(0, (ms * 10.0) as u64)?;
+                let run = s.run(Phase::Solo(0))?;
+                busy.extend(run.tenants.iter().flat_map(|t| t.spans.iter().copied()));
+                std::thread::sleep(Duration::from_millis(pause));
+            }
+        }
+        self.workers.clear();
+        Ok(self.telemetry.as_ref().and_then(|t| t.align(&busy)))
     }
 
     /// Share of the device's memory that is in use, 0..1.
@@ -418,6 +456,18 @@ impl Backend for CudaBackend {
 
     fn expect(&mut self, plan: &Plan) {
         self.troupe.expect(plan);
+        let programs = plan.trials.iter().flat_map(|t| &t.tenants).any(TenantPlan::is_program);
+        if programs && self.telemetry.as_ref().is_some_and(|t| t.gpm().is_ok()) {
+            self.gpm_age_ns = self.align_telemetry().ok().flatten();
+        }
+    }
+
+    fn telemetry_facts(&self) -> TelemetryFacts {
+        let Some(t) = &self.telemetry else {
+            return TelemetryFacts { gap: Some("NVML cannot be loaded".into()), ..TelemetryFacts::default() };
+        };
+        let gap = t.gpm().err().map(|e| e.to_string());
+        TelemetryFacts { cpu_share: Some(t.cost()), gpm_age_ns: self.gpm_age_ns, gap }
     }
 
     fn set_logs(&mut self, folder: &std::path::Path) {

@@ -19,6 +19,8 @@ pub(super) struct CudaSession<'s> {
     schedules: Vec<Vec<u64>>,
     watchdog: Duration,
     steady: bool,
+    /// Times of kernels are brought to CLOCK_MONOTONIC also where there are kernels only.
+    pub(super) anchored: bool,
 }
 
 impl<'s> CudaSession<'s> {
@@ -40,6 +42,7 @@ impl<'s> CudaSession<'s> {
             schedules: vec![Vec::new(); trial.tenants.len()],
             watchdog,
             steady: trial.protocol == Protocol::Steady,
+            anchored: false,
         }
     }
 
@@ -134,8 +137,9 @@ impl<'s> CudaSession<'s> {
         solo: bool,
     ) -> Result<Vec<TenantRun>, TrialError> {
         self.backend.meeting.reset();
-        let asked = self.send(kernels, kernels.len() as u32, self.steady && !solo, false)?;
-        Ok(self.answers(&asked, kernels)?.into_iter().map(|(d, _)| tenant_run(d, 0)).collect())
+        let asked = self.send(kernels, kernels.len() as u32, self.steady && !solo, self.anchored)?;
+        let done = self.answers(&asked, kernels)?;
+        Ok(done.into_iter().map(|(d, anchor)| tenant_run(d, anchor.unwrap_or(0))).collect())
     }
 
     /// The block traces of a phase of kernel tenants.

@@ -357,7 +357,8 @@ impl Troupe {
         let Some(h) = self.held.iter().find(|h| h.id == handle) else { return Vec::new() };
         let off = h.tracer.as_ref().and_then(Tracer::off);
         let off = off.map(|why| ("kernel_clock_off".to_owned(), serde_json::Value::from(why)));
-        h.facts.iter().cloned().chain(off).collect()
+        let pid = h.program.as_ref().map(|p| ("pid".to_owned(), serde_json::Value::from(p.pid())));
+        h.facts.iter().cloned().chain(pid).chain(off).collect()
     }
 
     /// Runs a phase of these. `kernels`: kernel tenants that run beside them; `armed` is called when all programs stand

@@ -32,6 +32,12 @@ impl Log {
         self.rows.back()
     }
 
+    /// GPM's windows that end after `from`: begin, end, and the share in which SMs were active, percent.
+    pub(super) fn active_since(&self, from: u64) -> Vec<(u64, u64, f64)> {
+        let spans = self.rows.iter().filter_map(|r| r.gpm.as_ref()).filter(|s| s.to > from);
+        spans.filter_map(|s| Some((s.from, s.to, s.value.sm_active?))).collect()
+    }
+
     /// Rows since the last call, as lines; `opened` is where `t_s` counts from.
     pub(super) fn drain(&mut self, opened: u64) -> Vec<String> {
         let since = |at: u64| at.saturating_sub(opened) as f64 / 1e9;

@@ -3,6 +3,7 @@
 //! `docs/telemetry.md` says what each value is, how old it is when it is read, and what the thread costs.
 
 mod energy;
+mod lag;
 mod log;
 mod pace;
 mod row;

@@ -1,5 +1,6 @@
 //! The thread that reads NVML, and what others ask of it.
 
+use super::lag;
 use super::log::Log;
 use super::pace::Pace;
 use super::row::{Row, Span};
@@ -7,7 +8,7 @@ use cotenant_gpu::nvml::{Gpm, GpmGap, GpmSnapshot, Monitor, Reading, Sampler};
 use cotenant_store::format::GpuState;
 use rustix::time::{ClockId, clock_gettime};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,7 +26,8 @@ const GPM_RETRY: u64 = 5 * MS;
 /// Looks in vain before they become rare (a GPU that sleeps renews nothing).
 const GPM_PATIENCE: u32 = 30;
 /// How long ago a window of GPM ended when its counters are seen to be new. The GPU counts in windows of 100 ms of its
-/// own, and publishes them later; on an H100 15, 38, 47, 58 and 84 ms later in five sessions, constant within each.
+/// own, and publishes them later: on an H100 15 to 120 ms later, the same all through a session. This is taken until
+/// [`Telemetry::align`] has measured it.
 const GPM_AGE: u64 = 50 * MS;
 
 /// Groups of reads, for [`Telemetry::costs`].
@@ -49,6 +51,8 @@ struct Shared {
     cpu: AtomicU64,
     /// CPU time of each group of reads so far, ns.
     groups: [AtomicU64; 5],
+    /// Age of GPM's windows beyond [`GPM_AGE`], ns.
+    later: AtomicI64,
 }
 
 impl Shared {
@@ -98,6 +102,20 @@ impl Telemetry {
             Some(later) => self.base.1 + later.as_nanos() as u64,
             None => self.base.1.saturating_sub(self.base.0.duration_since(at).as_nanos() as u64),
         }
+    }
+
+    /// Measures how late GPM's windows are from stretches (ns of CLOCK_MONOTONIC) in which a kernel kept all SMs busy,
+    /// with nothing on the GPU before, between and 300 ms after them. Windows from now on are stated right. Returns the
+    /// age, ns, or `None` where the windows do not show the pulses; then nothing changes.
+    pub fn align(&self, busy: &[(u64, u64)]) -> Option<u64> {
+        let from = busy.iter().map(|b| b.0).min()?.saturating_sub(200 * MS);
+        let windows = self.shared.log().active_since(from);
+        let more = lag::lag(&windows, busy)?;
+        let age = GPM_AGE
+            .saturating_add_signed(self.shared.later.load(Ordering::Relaxed))
+            .saturating_add_signed(more);
+        self.shared.later.store(age as i64 - GPM_AGE as i64, Ordering::Relaxed);
+        Some(age)
     }
 
     /// New readings as rows of `telemetry.csv`.
@@ -167,6 +185,7 @@ impl<'m> Reader<'m> {
 
     fn run(mut self, shared: &Shared) {
         while !shared.stop.load(Ordering::Relaxed) {
+            self.windows.age = GPM_AGE.saturating_add_signed(shared.later.load(Ordering::Relaxed));
             let row = self.round(&shared.groups);
             {
                 let mut log = shared.log();
@@ -246,6 +265,8 @@ struct Windows<'m> {
     next: u64,
     /// Start of the stretch for which the busy time of the engines is asked.
     graphics: Option<Taken<'m>>,
+    /// Age of a window when it is seen to be new, ns.
+    age: u64,
 }
 
 impl<'m> Windows<'m> {
@@ -262,7 +283,7 @@ impl<'m> Windows<'m> {
             return None;
         };
         let value = sampler.gpm_between(base, &snapshot)?;
-        let span = Span { from: base_at.saturating_sub(GPM_AGE), to: at.saturating_sub(GPM_AGE), value };
+        let span = Span { from: base_at.saturating_sub(self.age), to: at.saturating_sub(self.age), value };
         self.base = Some((snapshot, at));
         self.vain = 0;
         self.next = at + GPM_NEXT;
@@ -277,7 +298,7 @@ impl<'m> Windows<'m> {
     fn graphics(&mut self, sampler: &Sampler<'m>) -> Option<Span<f64>> {
         let (to, from) = (self.base.clone()?, self.graphics.take()?);
         let value = sampler.graphics_between(&from.0, &to.0);
-        let age = |at: u64| at.saturating_sub(GPM_AGE);
+        let age = |at: u64| at.saturating_sub(self.age);
         let span = value.map(|value| Span { from: age(from.1), to: age(to.1), value });
         self.graphics = Some(to);
         span

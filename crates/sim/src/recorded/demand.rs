@@ -228,7 +228,7 @@ mod tests {
             let d = demand(g.machine(), &shape, Class::Gemm, ns, draw).expect("fits");
             let load = calibrated(&g, shape, d, ns).expect("runs");
             let s = Stream { launch_ns: Some(0.0), ..Stream::new(Work::Kernel(load)) };
-            let out = g.with_noise(0.0).run(&Scenario::new(vec![s])).expect("runs");
+            let out = g.clone().with_noise(0.0).run(&Scenario::new(vec![s])).expect("runs");
             let span = out.streams[0].launches[0];
             let took = (span.end_ns - span.start_ns) as f64;
             // Many waves of less than the shortest block cannot be as short as asked.

@@ -8,6 +8,7 @@ pub mod align;
 mod builtin;
 pub mod class;
 pub mod demand;
+mod files;
 mod format;
 pub mod pace;
 mod replay;

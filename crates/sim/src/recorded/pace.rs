@@ -13,7 +13,7 @@ use super::format::Recorded;
 
 /// Bounds of the factor on host times (above 1 only by chance: the kernel clock makes a host slower), and of that on
 /// durations.
-const HOST: (f64, f64) = (0.25, 1.25);
+const HOST: (f64, f64) = (0.8, 1.2);
 const DEVICE: (f64, f64) = (0.8, 1.25);
 /// From the end of the last launch to the host's going on, where the host had nothing else to do, ns.
 const SYNC_NS: f64 = 10_000.0;

@@ -1,5 +1,6 @@
 //! The simulated GPU against measurements, and its invariants.
 
+mod models;
 mod common;
 mod reference;
 mod scheduling;
