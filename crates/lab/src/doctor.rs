@@ -23,7 +23,7 @@ pub enum Status {
 /// One thing looked at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
-    /// `gpu`, `sharing` or `measurement`.
+    /// `gpu`, `sharing`, `measurement` or `tenants`.
     pub area: String,
     /// What was looked at.
     pub item: String,
@@ -59,6 +59,7 @@ const SIMULATE: &str = "use --device sim:CARD, where every mode but MIG works";
 const GPU: &str = "gpu";
 const SHARING: &str = "sharing";
 const MEASUREMENT: &str = "measurement";
+const TENANTS: &str = "tenants";
 
 /// Looks at everything. Never fails: what cannot be looked at is a finding.
 pub fn examine() -> Vec<Finding> {
@@ -68,7 +69,50 @@ pub fn examine() -> Vec<Finding> {
     devices(&mut f, gpus, monitor.as_ref().ok());
     sharing_modes(&mut f, gpus, monitor.as_ref().ok());
     measurements(&mut f, monitor.as_ref());
+    tenants(&mut f);
     f.0
+}
+
+/// Which package of a Python has which version, a line each. Importing torch would take seconds.
+const VERSIONS: &str = "import platform\nfrom importlib.metadata import PackageNotFoundError, version\n\
+    print('python', platform.python_version())\n\
+    for name in ('torch', 'transformers'):\n\
+    \x20   try:\n        print(name, version(name))\n\
+    \x20   except PackageNotFoundError:\n        pass\n";
+
+/// What model tenants and Python programs need.
+fn tenants(f: &mut Findings) {
+    let told = std::process::Command::new("python3")
+        .args(["-c", VERSIONS])
+        .stdin(std::process::Stdio::null())
+        .output();
+    let text = match &told {
+        Ok(o) if o.status.success() => String::from_utf8_lossy(&o.stdout).into_owned(),
+        _ => String::new(),
+    };
+    let version =
+        |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned);
+    match version("python") {
+        Some(v) => f.ok(TENANTS, "python3", v),
+        None => f.missing(
+            TENANTS,
+            "python3",
+            "does not run",
+            "install Python 3.9 or newer, or name an interpreter with `python` in the experiment; programs in other \
+             languages need none",
+        ),
+    }
+    for name in ["torch", "transformers"] {
+        match version(name) {
+            Some(v) => f.ok(TENANTS, name, v),
+            None => f.missing(
+                TENANTS,
+                name,
+                "python3 has no such package",
+                "install torch and transformers for model tenants, or name an interpreter that has them with `python`",
+            ),
+        }
+    }
 }
 
 fn drivers(f: &mut Findings) -> u32 {

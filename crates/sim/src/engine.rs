@@ -8,7 +8,7 @@
 
 use crate::floor::{Ended, Floor, Request};
 use crate::noise;
-use crate::rates::Rates;
+use crate::rates::{Memory, Rates, same_speed};
 use crate::scenario::{BlockSpan, Direction, Mode, Outcome, Scenario, Span, StreamResult, Work};
 use crate::stream::{Host, Stand};
 use crate::{SimError, SmSet};
@@ -16,6 +16,7 @@ use cotenant_model::Machine;
 use cotenant_model::demand::KernelLoad;
 use cotenant_model::residency::Holding;
 use rand_pcg::Pcg64Mcg;
+use std::sync::Mutex;
 
 /// Times closer than this are the same instant, ns.
 const SAME: f64 = 1e-3;
@@ -86,19 +87,31 @@ struct Engine<'a> {
     arrivals: u64,
     jobs: Vec<Job>,
     slices: Slices,
-    rates: Rates,
+    rates: Rates<'a>,
     /// Residents or requests changed since placement and rates were last settled.
     dirty: bool,
     out: Outcome,
 }
 
 /// Runs a checked scenario.
-pub(crate) fn run(m: &Machine, scenario: &Scenario, seed: u64, noise: f64) -> Result<Outcome, SimError> {
-    Engine::new(m, scenario, seed, noise).run()
+pub(crate) fn run(
+    m: &Machine,
+    scenario: &Scenario,
+    seed: u64,
+    noise: f64,
+    memory: &Mutex<Memory>,
+) -> Result<Outcome, SimError> {
+    Engine::new(m, scenario, seed, noise, memory).run()
 }
 
 impl<'a> Engine<'a> {
-    fn new(m: &'a Machine, scenario: &'a Scenario, seed: u64, noise: f64) -> Engine<'a> {
+    fn new(
+        m: &'a Machine,
+        scenario: &'a Scenario,
+        seed: u64,
+        noise: f64,
+        memory: &'a Mutex<Memory>,
+    ) -> Engine<'a> {
         let mut contexts: Vec<u32> = Vec::new();
         let mut floor_of = Vec::new();
         let mut kernels = Vec::new();
@@ -118,14 +131,9 @@ impl<'a> Engine<'a> {
                     of_slot.push(kernels.len() as u32);
                     continue;
                 };
-                // Launches of one kernel that differ only in their number of turns run at the same speed, unless
-                // their first turn counts for the cache. One key for them all keeps the remembered rates few.
-                let same = |o: &KernelLoad| {
-                    o.shape == k.shape
-                        && o.demand == k.demand
-                        && (o.iterations == k.iterations || !k.demand.caches_in_l1)
-                };
-                let at = kernels[first..].iter().position(same).map_or(kernels.len(), |i| first + i);
+                // One key for all launches of a kernel keeps the remembered rates few.
+                let found = kernels[first..].iter().position(|o| same_speed(o, k));
+                let at = found.map_or(kernels.len(), |i| first + i);
                 if at == kernels.len() {
                     kernels.push(*k);
                 }
@@ -149,13 +157,13 @@ impl<'a> Engine<'a> {
             floors: vec![Floor::new(m.spec.sms, each); contexts.len().max(1)],
             floor_of,
             arrived: vec![0; kernels.len()],
+            rates: Rates::new(memory, &kernels),
             kernels,
             keys,
             active: Vec::new(),
             arrivals: 0,
             jobs: Vec::new(),
             slices: Slices { running: 0, until: f64::INFINITY, switch: None },
-            rates: Rates::default(),
             dirty: false,
             out: Outcome {
                 streams: vec![StreamResult::default(); scenario.streams.len()],

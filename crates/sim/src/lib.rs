@@ -38,6 +38,7 @@ pub use scenario::{
 pub use smset::SmSet;
 
 use cotenant_model::{DeviceCard, Machine};
+use std::sync::{Arc, Mutex};
 
 /// Default standard deviation of the length of a launch, as a share of it.
 pub const DEFAULT_NOISE: f64 = 0.003;
@@ -48,12 +49,14 @@ pub struct Gpu {
     machine: Machine,
     seed: u64,
     noise: f64,
+    /// Rates that its runs found; clones share it. It changes how long a run takes and nothing else.
+    memory: Arc<Mutex<rates::Memory>>,
 }
 
 impl Gpu {
     /// The GPU that a card describes. Runs with the same seed and scenario give the same times.
     pub fn new(card: &DeviceCard, seed: u64) -> Gpu {
-        Gpu { machine: Machine::new(card), seed, noise: DEFAULT_NOISE }
+        Gpu { machine: Machine::new(card), seed, noise: DEFAULT_NOISE, memory: Arc::default() }
     }
 
     /// The same with another standard deviation of the length of a launch, as a share (0: none).
@@ -77,6 +80,6 @@ impl Gpu {
     /// If the scenario asks for something impossible, or would need more events than its limit.
     pub fn run(&self, scenario: &Scenario) -> Result<Outcome, SimError> {
         scenario.check(&self.machine)?;
-        engine::run(&self.machine, scenario, self.seed, self.noise)
+        engine::run(&self.machine, scenario, self.seed, self.noise, &self.memory)
     }
 }

@@ -4,20 +4,66 @@ use crate::floor::Floor;
 use cotenant_model::demand::KernelLoad;
 use cotenant_model::{Machine, Resident, solve};
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// SMs with the same kernels: their number, and for each kernel its key, blocks and place in the order of arrival.
 type Class = (u32, Vec<(u32, u32, u32)>);
 
-/// Rates by composition.
+/// Compositions remembered at most; then all are forgotten, which costs time and nothing else.
+const MOST_KNOWN: usize = 400_000;
+
+/// What is remembered from run to run of one GPU: rates by composition.
 #[derive(Debug, Default)]
-pub(crate) struct Rates {
+pub(crate) struct Memory {
+    /// Kernels met, without their number of turns where that does not matter.
+    met: Vec<KernelLoad>,
     /// Composition, flattened → rates in its order.
     known: HashMap<Vec<u32>, Vec<f64>>,
+}
+
+impl Memory {
+    fn number(&mut self, k: &KernelLoad) -> u32 {
+        let at = self.met.iter().position(|o| same_speed(o, k)).unwrap_or_else(|| {
+            self.met.push(*k);
+            self.met.len() - 1
+        });
+        at as u32
+    }
+}
+
+/// Launches that differ only in their number of turns run at the same speed, unless their first turn counts for the
+/// cache.
+pub(crate) fn same_speed(a: &KernelLoad, b: &KernelLoad) -> bool {
+    a.shape == b.shape && a.demand == b.demand && (a.iterations == b.iterations || !b.demand.caches_in_l1)
+}
+
+/// Rates of one run.
+pub(crate) struct Rates<'a> {
+    memory: MutexGuard<'a, Memory>,
+    /// Of each kernel of the run, its number in the memory and how many equal ones the run has before it: kernels
+    /// that only look the same share no data.
+    numbers: Vec<(u32, u32)>,
     /// Times the model was solved.
     pub solves: u64,
 }
 
-impl Rates {
+impl<'a> Rates<'a> {
+    /// Rates for a run with these kernels.
+    pub fn new(memory: &'a Mutex<Memory>, kernels: &[KernelLoad]) -> Rates<'a> {
+        // A panic elsewhere leaves the memory sound: entries are added whole.
+        let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.known.len() > MOST_KNOWN {
+            *memory = Memory::default();
+        }
+        let mut numbers: Vec<(u32, u32)> = Vec::with_capacity(kernels.len());
+        for k in kernels {
+            let number = memory.number(k);
+            let before = numbers.iter().filter(|n| n.0 == number).count() as u32;
+            numbers.push((number, before));
+        }
+        Rates { memory, numbers, solves: 0 }
+    }
+
     /// Sets the rate of every cohort on `floor`. `kernels` and `arrivals` (when the launch reached the device) are
     /// indexed by [`crate::floor::Cohort::kernel`].
     pub fn assign(&mut self, m: &Machine, kernels: &[KernelLoad], arrivals: &[u64], floor: &mut Floor) {
@@ -25,13 +71,16 @@ impl Rates {
         if classes.is_empty() {
             return;
         }
-        let mut key = Vec::with_capacity(classes.len() * 6);
+        let mut key = Vec::with_capacity(classes.len() * 8);
         for (sms, blocks) in &classes {
             key.push(*sms);
             key.push(blocks.len() as u32);
-            key.extend(blocks.iter().flat_map(|&(k, b, rank)| [k, b, rank]));
+            for &(k, b, rank) in blocks {
+                let (number, before) = self.numbers.get(k as usize).copied().unwrap_or((u32::MAX, k));
+                key.extend([number, before, b, rank]);
+            }
         }
-        let rates = self.known.entry(key).or_insert_with(|| {
+        let rates = self.memory.known.entry(key).or_insert_with(|| {
             self.solves += 1;
             solved(m, kernels, &classes)
         });

@@ -339,7 +339,7 @@ pub struct Outcome {
     pub blocks: Vec<BlockSpan>,
     /// Events processed.
     pub events: u64,
-    /// Times the model was solved (other times its answer was remembered).
+    /// Times the model was solved (other times its answer was remembered, from this run or an earlier one of the GPU).
     pub solves: u64,
 }
 

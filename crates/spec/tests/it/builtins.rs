@@ -2,8 +2,9 @@
 
 use crate::common::{cards, h100, kernel};
 use cotenant_kernels::Module;
+use cotenant_spec::metric::{TENANT_METRICS, TRIAL_METRICS};
 use cotenant_spec::plan::{Plan, Sharing, Work};
-use cotenant_spec::{Spec, builtin, find, schema};
+use cotenant_spec::{Spec, builtin, find, models, schema};
 use std::collections::BTreeSet;
 
 fn plan(name: &str) -> Plan {
@@ -52,6 +53,56 @@ fn each_stands_in_the_manual() {
     let manual = include_str!("../../../../docs/experiments.md");
     for b in builtin() {
         assert!(manual.contains(&format!("| `{}` |", b.name)), "docs/experiments.md lacks {}", b.name);
+    }
+}
+
+#[test]
+fn each_key_stands_in_the_manual() {
+    // The keys of models and programs are explained on the page about them.
+    let pages =
+        [include_str!("../../../../docs/experiments.md"), include_str!("../../../../docs/tenants.md")];
+    let schema = schema().to_value();
+    for table in ["Measure", "Tenant", "TenantTable", "Trial", "Figure", "Reference"] {
+        let keys = schema["$defs"][table]["properties"].as_object().expect("a table");
+        for key in keys.keys() {
+            let names =
+                [format!("`{key}`"), format!("{key} = "), format!("{{ {key},"), format!(", {key} }}")];
+            let stands = pages.iter().any(|p| names.iter().any(|n| p.contains(n)));
+            assert!(stands, "neither page has the key `{key}` of {table}");
+        }
+    }
+}
+
+#[test]
+fn each_figure_kind_stands_in_the_manual() {
+    let manual = include_str!("../../../../docs/experiments.md");
+    let schema = schema().to_value();
+    let kinds = schema["$defs"]["Figure"]["properties"]["kind"]["enum"].as_array().expect("kinds").clone();
+    for kind in kinds {
+        let kind = kind.as_str().expect("a name");
+        assert!(manual.contains(&format!("`{kind}`")), "docs/experiments.md lacks the figure kind {kind}");
+    }
+}
+
+#[test]
+fn each_metric_stands_in_the_manual() {
+    let manual = include_str!("../../../../docs/experiments.md");
+    let (_, rest) = manual.split_once("### Metrics").expect("the section");
+    let (section, _) = rest.split_once("\n### ").expect("its end");
+    let all = TRIAL_METRICS.iter().chain(TENANT_METRICS);
+    for metric in all {
+        // What is said once for a metric alone and shared stands without the prefix.
+        let plain = metric.strip_prefix("solo_").unwrap_or(metric);
+        let stands = [metric, plain].iter().any(|m| section.contains(&format!("`{m}`")));
+        assert!(stands, "docs/experiments.md lacks the metric {metric}");
+    }
+}
+
+#[test]
+fn each_model_stands_in_the_manual() {
+    let manual = include_str!("../../../../docs/tenants.md");
+    for m in models::all() {
+        assert!(manual.contains(&format!("`{}`", m.name)), "docs/tenants.md lacks {}", m.name);
     }
 }
 
