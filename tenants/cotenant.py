@@ -57,7 +57,7 @@ PROTOCOL = 1
 #: Longest command that is read, bytes. An `arm` with 100,000 arrivals has a good megabyte.
 MAX_LINE = 1 << 22
 #: Longest time that lines of finished iterations are kept in memory, ns.
-KEEP_NS = 2_000_000_000
+KEEP_NS = 500_000_000
 #: The last part of a wait is spent spinning on the clock: sleeping wakes up late by 50 us and more, ns.
 SPIN_NS = 200_000
 #: The same for the barrier, where all tenants wait together, ns.

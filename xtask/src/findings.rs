@@ -26,8 +26,10 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), String> {
     let source = std::fs::read_to_string(SOURCE).map_err(|e| format!("read {SOURCE}: {e}"))?;
     let mut runs = Runs::default();
-    let page = fill(&source, &mut |words| runs.directive(words)).map_err(|e| format!("fill {SOURCE}: {e}"))?;
-    let note = "<!-- Written by `cargo xtask findings` from docs/findings.in.md and results/; edit that file. -->\n";
+    let page =
+        fill(&source, &mut |words| runs.directive(words)).map_err(|e| format!("fill {SOURCE}: {e}"))?;
+    let note =
+        "<!-- Written by `cargo xtask findings` from docs/findings.in.md and results/; edit that file. -->\n";
     let page = format!("{note}{page}");
     if args.check {
         let now = std::fs::read_to_string(PAGE).map_err(|e| format!("read {PAGE}: {e}"))?;
@@ -41,7 +43,10 @@ pub fn run(args: &Args) -> Result<(), String> {
 }
 
 /// Replaces each `{{…}}`; errors name the line.
-fn fill(source: &str, directive: &mut dyn FnMut(&[&str]) -> Result<String, String>) -> Result<String, String> {
+fn fill(
+    source: &str,
+    directive: &mut dyn FnMut(&[&str]) -> Result<String, String>,
+) -> Result<String, String> {
     let mut out = String::with_capacity(source.len());
     for (i, line) in source.lines().enumerate() {
         let mut rest = line;
@@ -85,7 +90,10 @@ impl Runs {
         };
         let t = self.trial(experiment, trial)?;
         if kind == "verdict" {
-            let v = t.verdicts.get(name).ok_or_else(|| format!("{experiment} {trial} has no verdict on {name}"))?;
+            let v = t
+                .verdicts
+                .get(name)
+                .ok_or_else(|| format!("{experiment} {trial} has no verdict on {name}"))?;
             return Ok(v.clone());
         }
         let e = t.metrics.get(name).ok_or_else(|| {
@@ -93,7 +101,9 @@ impl Runs {
             format!("{experiment} {trial} has no {name}, but {}", near.join(", "))
         })?;
         match (kind, words.get(4), words.get(5)) {
-            ("value", ..) => Ok(format!("{} {}", metric::with_unit(name, e.value), metric::interval_of(name, e))),
+            ("value", ..) => {
+                Ok(format!("{} {}", metric::with_unit(name, e.value), metric::interval_of(name, e)))
+            }
             ("point", ..) => Ok(metric::with_unit(name, e.value)),
             ("holds", Some(sign), Some(limit)) => {
                 let limit: f64 = limit.parse().map_err(|_| format!("`{limit}` is no number"))?;
@@ -105,7 +115,10 @@ impl Runs {
                 if holds {
                     Ok(String::new())
                 } else {
-                    Err(format!("{experiment} {trial} {name} is {}, not {sign} {limit}: mend the text", e.value))
+                    Err(format!(
+                        "{experiment} {trial} {name} is {}, not {sign} {limit}: mend the text",
+                        e.value
+                    ))
                 }
             }
             _ => Err(format!("`{}` is no directive", words.join(" "))),

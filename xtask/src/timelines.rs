@@ -116,9 +116,9 @@ fn list(folder: &Path) -> Result<String, Failure> {
 fn card_of(device: &str) -> Result<String, Failure> {
     let cards = cotenant_model::builtin_names();
     let found = cards.iter().find(|n| cotenant_model::builtin(n).is_some_and(|c| c.device == device));
-    found.map(|n| (*n).to_owned()).ok_or_else(|| {
-        format!("find the card of {device} among {}: name it with --device", cards.join(", "))
-    })
+    found
+        .map(|n| (*n).to_owned())
+        .ok_or_else(|| format!("find the card of {device} among {}: name it with --device", cards.join(", ")))
 }
 
 /// A trace with its kernels by start.
@@ -140,10 +140,7 @@ fn read_traces(folder: &Path) -> Result<Vec<Kept>, Failure> {
         }
     }
     paths.sort();
-    paths
-        .iter()
-        .map(|p| Ok(kept(Trace::read(p).map_err(|e| format!("{e} ({})", p.display()))?)))
-        .collect()
+    paths.iter().map(|p| Ok(kept(Trace::read(p).map_err(|e| format!("{e} ({})", p.display()))?))).collect()
 }
 
 /// Numbers kernels by what the simulator tells apart: name, grid, block, registers, shared memory. (Sites would
@@ -201,7 +198,9 @@ fn recorded(run: &Run, traces: &[Kept], device: &str) -> Result<Vec<(String, Rec
             let Some(trace) = traces.iter().max_by_key(|k| inside(k)).filter(|k| inside(k) > 0) else {
                 continue;
             };
-            let Some(median) = align::align(&solo.traced, &trace.launches, &trace.transfers) else { continue };
+            let Some(median) = align::align(&solo.traced, &trace.launches, &trace.transfers) else {
+                continue;
+            };
             let facts = run
                 .outcomes
                 .iter()
@@ -394,7 +393,11 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
         let text = list(&root.join(FOLDER)).expect("listed");
         assert!(text.contains("distilgpt2-forward-fp16-b8-s128"));
-        assert_eq!(std::fs::read_to_string(root.join(LIST)).expect("committed"), text, "run cargo xtask timelines");
+        assert_eq!(
+            std::fs::read_to_string(root.join(LIST)).expect("committed"),
+            text,
+            "run cargo xtask timelines"
+        );
     }
 
     #[test]

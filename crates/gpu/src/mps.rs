@@ -60,7 +60,8 @@ const FOLDER: &str = "cotenant-mps-";
 pub fn sweep_folders(parent: &Path, prefix: &str) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let rest = name.to_str().and_then(|n| n.strip_prefix(prefix)).map(|r| r.split('.').next().unwrap_or(r));
+        let rest =
+            name.to_str().and_then(|n| n.strip_prefix(prefix)).map(|r| r.split('.').next().unwrap_or(r));
         let pid = rest.and_then(|p| p.parse::<u32>().ok());
         if pid.is_some_and(|p| !is_alive(p)) {
             let _ = std::fs::remove_dir_all(entry.path());
@@ -191,13 +192,21 @@ impl Drop for Daemon {
 /// no daemon and no tenant behind; and puts the child in a process group of its own, so that Ctrl-C reaches only
 /// the run, which then ends its children in order.
 pub fn die_with_parent(cmd: &mut Command) {
+    end_with_parent(cmd, rustix::process::Signal::TERM);
+}
+
+/// As [`die_with_parent`], by the signal that cannot be ignored: for programs that are not ours.
+pub fn be_killed_with_parent(cmd: &mut Command) {
+    end_with_parent(cmd, rustix::process::Signal::KILL);
+}
+
+fn end_with_parent(cmd: &mut Command, signal: rustix::process::Signal) {
     use std::os::unix::process::CommandExt;
     cmd.process_group(0);
     // SAFETY: the closure runs between fork and exec and makes only the async-signal-safe prctl call.
     unsafe {
-        cmd.pre_exec(|| {
-            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
-                .map_err(std::io::Error::from)
+        cmd.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(signal)).map_err(std::io::Error::from)
         });
     }
 }
@@ -216,7 +225,7 @@ mod tests {
         for d in [&mine, &dead, &other] {
             std::fs::create_dir_all(d.join("pipe")).expect("a temporary folder");
         }
-        sweep(&dir);
+        sweep_folders(&dir, FOLDER);
         assert!(mine.is_dir() && other.is_dir() && !dead.exists());
         std::fs::remove_dir_all(&dir).expect("a temporary folder");
     }

@@ -437,7 +437,6 @@ mod tests {
             difference,
             verdict: Verdict::Ambiguous,
             host_bound: false,
-            pin: false,
         };
         let rows = [row("toss", 1.03, 1.96, -0.3), row("sure", 1.49, 1.51, 0.1)];
         let s = ErrorSummary::of("run", &rows.iter().collect::<Vec<_>>()).expect("rows");

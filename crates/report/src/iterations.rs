@@ -162,6 +162,8 @@ mod tests {
             busy_ns: Vec::new(),
             kernels: Vec::new(),
             tokens: 4096,
+            cpu_ns: None,
+            cpu_wait_ns: None,
         }
     }
 

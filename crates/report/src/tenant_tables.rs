@@ -85,7 +85,7 @@ pub fn tables(manifest: &Manifest, summary: &Summary) -> Vec<Titled> {
     }
     let roles = roles(&trials);
     if !roles.rows.is_empty() {
-        let note = "Mean over tenants and trials of the slowdown of the median iteration, by what a tenant is and \
+        let note = "Mean over tenants and trials of the slowdown, by what a tenant is and \
                     what it runs beside.";
         out.push(Titled { title: "By role".into(), note: note.into(), table: roles });
     }
@@ -129,7 +129,7 @@ fn tenants(trials: &[(&TrialRecord, &TrialSummary)], common: bool) -> TableBlock
             ];
             // A kernel beside a model: its launches are its iterations.
             let (alone, shared, slowdown) = if is_program(tenant) {
-                ("solo_p50_ms", "p50_ms", "slowdown_p50")
+                ("solo_p50_ms", "p50_ms", "slowdown")
             } else {
                 ("solo_ms", "shared_ms", "slowdown")
             };
@@ -204,7 +204,7 @@ fn roles(trials: &[(&TrialRecord, &TrialSummary)]) -> TableBlock {
     let mut groups: Vec<((String, String), Vec<f64>)> = Vec::new();
     for (trial, summary) in trials {
         for (i, tenant) in trial.tenants.iter().enumerate().filter(|(_, t)| !t.role.is_empty()) {
-            let Some(e) = summary.metrics.get(&format!("slowdown_p50.{}", tenant.name)) else { continue };
+            let Some(e) = summary.metrics.get(&format!("slowdown.{}", tenant.name)) else { continue };
             let others = trial.tenants.iter().enumerate().filter(|(j, _)| *j != i);
             let mut beside: Vec<String> = others
                 .map(|(_, t)| if t.role.is_empty() { labels::model(t) } else { t.role.clone() })

@@ -157,7 +157,7 @@ impl<'a> Engine<'a> {
             floors: vec![Floor::new(m.spec.sms, each); contexts.len().max(1)],
             floor_of,
             arrived: vec![0; kernels.len()],
-            rates: Rates::new(memory, &kernels),
+            rates: Rates::new(memory, &kernels, scenario.streams.len()),
             kernels,
             keys,
             active: Vec::new(),

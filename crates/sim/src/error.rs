@@ -36,7 +36,9 @@ pub enum SimError {
         last: u32,
     },
     /// Requests are described and there are none.
-    #[error("simulate stream {stream}: its {what} belong to requests; set `sync_every` to the launches of one")]
+    #[error(
+        "simulate stream {stream}: its {what} belong to requests; set `sync_every` to the launches of one"
+    )]
     NoRequests {
         /// Stream, from 0.
         stream: usize,

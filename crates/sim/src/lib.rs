@@ -33,7 +33,8 @@ mod stream;
 pub use error::SimError;
 pub use recorded::{Recorded, Replay};
 pub use scenario::{
-    BlockSpan, Direction, Mode, Outcome, Pacing, PacingStep, Request, Scenario, Span, Stream, StreamResult, Work,
+    BlockSpan, Direction, Mode, Outcome, Pacing, PacingStep, Request, Scenario, Span, Stream, StreamResult,
+    Work,
 };
 pub use smset::SmSet;
 

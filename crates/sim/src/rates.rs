@@ -9,6 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// SMs with the same kernels: their number, and for each kernel its key, blocks and place in the order of arrival.
 type Class = (u32, Vec<(u32, u32, u32)>);
 
+/// Up to so many different kernels in a run the model is solved for exactly what is resident.
+const FEW_KERNELS: usize = 16;
+/// With more of them (models), only in runs of two streams, and where SMs hold at most so many different mixtures:
+/// three and more tenants of many short kernels leave mixtures that hardly ever come again.
+const MOST_CLASSES: usize = 3;
 /// Compositions remembered at most; then all are forgotten, which costs time and nothing else.
 const MOST_KNOWN: usize = 400_000;
 
@@ -40,28 +45,24 @@ pub(crate) fn same_speed(a: &KernelLoad, b: &KernelLoad) -> bool {
 /// Rates of one run.
 pub(crate) struct Rates<'a> {
     memory: MutexGuard<'a, Memory>,
-    /// Of each kernel of the run, its number in the memory and how many equal ones the run has before it: kernels
-    /// that only look the same share no data.
-    numbers: Vec<(u32, u32)>,
+    /// Of each kernel of the run, its number in the memory.
+    numbers: Vec<u32>,
+    /// See [`FEW_KERNELS`].
+    coarse: bool,
     /// Times the model was solved.
     pub solves: u64,
 }
 
 impl<'a> Rates<'a> {
     /// Rates for a run with these kernels.
-    pub fn new(memory: &'a Mutex<Memory>, kernels: &[KernelLoad]) -> Rates<'a> {
+    pub fn new(memory: &'a Mutex<Memory>, kernels: &[KernelLoad], streams: usize) -> Rates<'a> {
         // A panic elsewhere leaves the memory sound: entries are added whole.
         let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
         if memory.known.len() > MOST_KNOWN {
             *memory = Memory::default();
         }
-        let mut numbers: Vec<(u32, u32)> = Vec::with_capacity(kernels.len());
-        for k in kernels {
-            let number = memory.number(k);
-            let before = numbers.iter().filter(|n| n.0 == number).count() as u32;
-            numbers.push((number, before));
-        }
-        Rates { memory, numbers, solves: 0 }
+        let numbers = kernels.iter().map(|k| memory.number(k)).collect();
+        Rates { memory, numbers, coarse: streams > 2 && kernels.len() > FEW_KERNELS, solves: 0 }
     }
 
     /// Sets the rate of every cohort on `floor`. `kernels` and `arrivals` (when the launch reached the device) are
@@ -71,35 +72,107 @@ impl<'a> Rates<'a> {
         if classes.is_empty() {
             return;
         }
+        if self.coarse || (kernels.len() > FEW_KERNELS && classes.len() > MOST_CLASSES) {
+            return self.assign_coarsely(m, kernels, &classes, floor);
+        }
         let mut key = Vec::with_capacity(classes.len() * 8);
+        let mut met: Vec<u32> = Vec::new();
         for (sms, blocks) in &classes {
             key.push(*sms);
             key.push(blocks.len() as u32);
             for &(k, b, rank) in blocks {
-                let (number, before) = self.numbers.get(k as usize).copied().unwrap_or((u32::MAX, k));
-                key.extend([number, before, b, rank]);
+                let number = self.numbers.get(k as usize).copied().unwrap_or(u32::MAX);
+                // Kernels that only look the same share no data: which of those here it is.
+                let which = match met.iter().position(|m| *m == k) {
+                    Some(i) => i,
+                    None => {
+                        met.push(k);
+                        met.len() - 1
+                    }
+                };
+                key.extend([number, which as u32, b, rank]);
             }
         }
         let rates = self.memory.known.entry(key).or_insert_with(|| {
             self.solves += 1;
             solved(m, kernels, &classes)
         });
-        // Where the rates of each class begin.
-        let mut starts = Vec::with_capacity(classes.len());
-        let mut at = 0;
-        for (_, blocks) in &classes {
-            starts.push(at);
-            at += blocks.len();
+        spread(&classes, &class_of, rates, floor);
+    }
+
+    /// Rates where the SMs hold too many different things: each kernel has those that it would have on its SMs alone,
+    /// and all that draw on device memory (or L2) slow down together once they ask for more than there is. What
+    /// kernels on the same SM take from each other is left out.
+    fn assign_coarsely(&mut self, m: &Machine, kernels: &[KernelLoad], classes: &[Class], floor: &mut Floor) {
+        let apart = apart(classes);
+        let mut alone: Vec<[f64; 3]> = Vec::with_capacity(apart.len());
+        for one in &apart {
+            let (sms, blocks) = one;
+            let (k, b, _) = blocks.first().copied().unwrap_or_default();
+            let number = self.numbers.get(k as usize).copied().unwrap_or(u32::MAX);
+            let known = self.memory.known.entry(vec![u32::MAX, *sms, number, b]).or_insert_with(|| {
+                self.solves += 1;
+                let r = solve(m, &residents(kernels, std::slice::from_ref(one)));
+                vec![r.of.first().map_or(0.0, |r| r.per_ns), r.dram_gbs, r.l2_gbs]
+            });
+            // Three numbers were put there.
+            alone.push(std::array::from_fn(|i| known.get(i).copied().unwrap_or(0.0)));
         }
-        for (g, class) in floor.groups.iter_mut().zip(class_of) {
-            for c in &mut g.cohorts {
-                let blocks = &classes[class].1;
-                if let Some(i) = blocks.iter().position(|b| b.0 == c.kernel) {
-                    c.rate = rates[starts[class] + i];
-                }
+        let sum = |i: usize| alone.iter().map(|a| a[i]).sum::<f64>();
+        let over = (sum(1) / m.dram.copy_gbs()).max(sum(2) / m.l2.copy_gbs()).max(1.0);
+        for c in floor.groups.iter_mut().flat_map(|g| &mut g.cohorts) {
+            if let Some(i) = apart.iter().position(|a| a.1.first().is_some_and(|b| b.0 == c.kernel)) {
+                let [rate, dram, l2] = alone[i];
+                c.rate = if dram + l2 > 0.0 { rate / over } else { rate };
             }
         }
     }
+}
+
+/// Gives each cohort the rate of its kernel in its class.
+fn spread(classes: &[Class], class_of: &[usize], rates: &[f64], floor: &mut Floor) {
+    // Where the rates of each class begin.
+    let mut starts = Vec::with_capacity(classes.len());
+    let mut at = 0;
+    for (_, blocks) in classes {
+        starts.push(at);
+        at += blocks.len();
+    }
+    for (g, &class) in floor.groups.iter_mut().zip(class_of) {
+        for c in &mut g.cohorts {
+            let blocks = &classes[class].1;
+            if let Some(i) = blocks.iter().position(|b| b.0 == c.kernel) {
+                c.rate = rates[starts[class] + i];
+            }
+        }
+    }
+}
+
+/// Kernels as if each had its SMs to itself: of each its key, SMs in steps and blocks on each, in order of arrival.
+/// Steps keep the different ones few: one SM up to 12, then 12.
+fn apart(classes: &[Class]) -> Vec<Class> {
+    // Kernel → SMs, blocks, place in the order of arrival.
+    let mut of: Vec<(u32, u32, u32, u32)> = Vec::new();
+    for (sms, blocks) in classes {
+        for &(k, b, rank) in blocks {
+            match of.iter_mut().find(|o| o.0 == k) {
+                Some(o) => {
+                    o.1 += sms;
+                    o.2 += sms * b;
+                    o.3 = o.3.max(rank);
+                }
+                None => of.push((k, *sms, sms * b, rank)),
+            }
+        }
+    }
+    of.sort_unstable();
+    of.into_iter()
+        .map(|(k, sms, blocks, _)| {
+            let each = ((blocks + sms / 2) / sms).max(1);
+            let steps = if sms > 12 { (sms + 6) / 12 * 12 } else { sms };
+            (steps, vec![(k, each, 0)])
+        })
+        .collect()
 }
 
 /// Classes in a canonical order, and the class of each group (any number for empty groups).
@@ -144,6 +217,10 @@ fn classes(floor: &Floor, arrivals: &[u64]) -> (Vec<Class>, Vec<usize>) {
 }
 
 fn solved(m: &Machine, kernels: &[KernelLoad], classes: &[Class]) -> Vec<f64> {
+    solve(m, &residents(kernels, classes)).of.iter().map(|r| r.per_ns).collect()
+}
+
+fn residents<'k>(kernels: &'k [KernelLoad], classes: &[Class]) -> Vec<Resident<'k>> {
     let mut residents = Vec::new();
     for (class, (sms, blocks)) in classes.iter().enumerate() {
         for &(k, n, arrival) in blocks {
@@ -162,5 +239,5 @@ fn solved(m: &Machine, kernels: &[KernelLoad], classes: &[Class]) -> Vec<f64> {
             });
         }
     }
-    solve(m, &residents).of.iter().map(|r| r.per_ns).collect()
+    residents
 }

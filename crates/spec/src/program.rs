@@ -40,7 +40,7 @@ pub(crate) fn torch(
         let names: Vec<&str> = models::all().iter().map(|m| m.name.as_str()).collect();
         let message = format!("there is no built-in model `{}`", model.value);
         return Err(Issue::new(ErrorKind::UnknownName, model.span, path, message).help(format!(
-            "{}; or give a path (`./config.json`, `./folder`) or a hub id (`owner/name`)",
+            "{} a path (`./config.json`, `./folder`) or a hub id (`owner/name`) will do too",
             suggest(&model.value, "models", &names)
         )));
     }
@@ -194,7 +194,7 @@ fn arrivals(w: &Written<'_>, scope: &Scope<'_>) -> Checked<Option<Arrivals>> {
     let missing = |key: &str, like: &str| {
         let message = format!("`arrivals = \"{}\"` needs `{key}`", process.value);
         Err(Issue::new(ErrorKind::Missing, process.span, format!("{}.{key}", w.path), message)
-            .help(format!("for example `{like}`")))
+            .help(format!("for example {like}")))
     };
     for (key, owner, span) in [
         ("cv", "gamma", field!(w, cv).map(|f| f.0.span)),
@@ -210,11 +210,11 @@ fn arrivals(w: &Written<'_>, scope: &Scope<'_>) -> Checked<Option<Arrivals>> {
         "poisson" => ArrivalProcess::Poisson,
         "gamma" => match field!(w, cv) {
             Some((e, p)) => ArrivalProcess::Gamma { cv: positive(e, &p, scope)?.value },
-            None => return missing("cv", "cv = 2"),
+            None => return missing("cv", "`cv = 2`"),
         },
         _ => match field!(w, trace) {
             Some((t, _)) => ArrivalProcess::Trace { path: t.value.clone() },
-            None => return missing("trace", "trace = \"arrivals.csv\""),
+            None => return missing("trace", "`trace = \"arrivals.csv\"`"),
         },
     };
     let rate = match field!(w, rate) {
@@ -226,7 +226,7 @@ fn arrivals(w: &Written<'_>, scope: &Scope<'_>) -> Checked<Option<Arrivals>> {
         None => {
             return missing(
                 "rate",
-                "rate = 20` (requests per second) or `rate = \"60%\"` (of what it does alone)",
+                "`rate = 20` (requests per second) or `rate = \"60%\"` (of what it does alone)",
             );
         }
     };

@@ -6,6 +6,7 @@ use crate::expr::Dim;
 use crate::metric;
 use crate::plan::{
     Baseline, DeviceSizes, FigureSpec, Plan, Protocol, Reference, Sharing, Stopping, TenantPlan, TrialPlan,
+    Workload,
 };
 use crate::raw::{At, SpecFile, Tenant, TenantUse, Trial};
 use crate::sharing;
@@ -270,12 +271,20 @@ fn cell(trial: &Trial, path: &str, cast: &Cast, vars: &Vars, index: usize, cx: C
         return Err(Issue::new(ErrorKind::Impossible, trial.sharing.span, format!("{path}.sharing"), message)
             .help("use \"mps\" or \"processes\"; { mode = \"mps\", percentage = [50, 50] } gives each a part of the SMs"));
     }
-    check_memory(list[0].0.span, path, &id, &tenants, cx.device)?;
     let protocol = match &trial.protocol {
         Some(p) => [Protocol::Fixed, Protocol::Steady]
             [one_of(p, &format!("{path}.protocol"), "protocols", &["fixed", "steady"])?],
         None => Protocol::Fixed,
     };
+    if let (Some(p), Some(whole)) = (
+        trial.protocol.as_ref().filter(|_| protocol == Protocol::Steady),
+        tenants.iter().find(|t| matches!(&t.workload, Workload::Command(c) if c.opaque)),
+    ) {
+        let message = format!("`{}` is run whole and cannot loop until the others are done", whole.name);
+        return Err(Issue::new(ErrorKind::Impossible, p.span, format!("{path}.protocol"), message)
+            .help("use protocol = \"fixed\" beside opaque programs"));
+    }
+    check_memory(list[0].0.span, path, &id, &tenants, cx.device)?;
     let baseline = match &trial.baseline {
         Some(b) => [Baseline::SameShare, Baseline::WholeGpu]
             [one_of(b, &format!("{path}.baseline"), "baselines", &["same-share", "whole-gpu"])?],

@@ -286,7 +286,8 @@ fn an_opaque_program_is_timed_whole() {
     let text = experiment(
         &[("no", "command = [\"sh\", \"-c\", \"echo why; exit 3\"]\nprotocol = \"opaque\"")],
         &[("alone", "[\"no\"]")],
-    );
+    )
+    .replace("protocol = \"steady\"", "");
     let room = Room::new();
     on_the_host(&room, &text, &["-q"]).exits(1);
     let (_, reason) = outcome(&room);
@@ -382,4 +383,23 @@ fn the_printed_helper_is_the_file_and_works_alone() {
     room.file("mine.py", "import cotenant\nprint(sum(1 for _ in cotenant.iterations(alone=7)))\n");
     let out = std::process::Command::new("python3").arg("mine.py").current_dir(room.path()).output();
     assert_eq!(String::from_utf8_lossy(&out.expect("python3").stdout), "7\n");
+}
+
+/// The first block of that language after some words of the README.
+fn readme_block<'a>(readme: &'a str, after: &str, language: &str) -> &'a str {
+    let (_, rest) = readme.split_once(after).expect("the words");
+    let (_, rest) = rest.split_once(&format!("```{language}\n")).expect("the block");
+    rest.split_once("```").expect("its end").0
+}
+
+#[test]
+fn the_example_of_the_readme_runs_without_a_gpu() {
+    let readme = include_str!("../../../../README.md");
+    let room = Room::new();
+    room.file("mine.py", readme_block(readme, "With `mine.py`", "python"));
+    let text = readme_block(readme, "and `my.toml`", "toml");
+    let r = on_the_host(&room, text, &["--set", "measure.repeats=[2,2]"]).exits(0);
+    for trial in ["1-at-once", "2-at-once", "4-at-once", "hash-4"] {
+        assert!(r.out.contains(trial), "{trial} is not in:\n{}", r.out);
+    }
 }

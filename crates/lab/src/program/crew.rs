@@ -284,6 +284,7 @@ fn take(m: &mut Member<'_>, heard: Heard) -> Result<(), TrialError> {
                 Ok(())
             }
             Line::Error(kind, text) => {
+                m.program.let_end();
                 let words = match kind.as_str() {
                     "memory" => format!("out of memory: {text}"),
                     "unavailable" => {

@@ -21,8 +21,13 @@ use std::time::{Duration, Instant};
 const LAST_LINES: usize = 12;
 /// Characters of each.
 const LINE_CHARS: usize = 300;
+/// How long a failed program may take to end and to have its last words read.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a program may take to end when told to, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Last lines of one output.
+type Said = Arc<Mutex<VecDeque<String>>>;
 
 /// What the reader of a program's answers passes on, with the program's number.
 #[derive(Debug)]
@@ -64,7 +69,8 @@ pub struct Program {
     pub name: String,
     child: Child,
     input: Option<File>,
-    said: Arc<Mutex<VecDeque<String>>>,
+    /// Last lines of its standard error, and of its standard output.
+    said: [Said; 2],
     note: String,
     readers: Vec<JoinHandle<()>>,
     ended: Option<ExitStatus>,
@@ -106,16 +112,16 @@ impl Program {
             cmd.env("COTENANT_OUT", their_out.as_raw_fd().to_string());
             ends = Some((their_in, our_out, our_in, their_out));
         }
-        cotenant_gpu::mps::die_with_parent(&mut cmd);
+        cotenant_gpu::mps::be_killed_with_parent(&mut cmd);
         let mut child = cmd.spawn().map_err(|e| fail("start", e))?;
-        let said: Arc<Mutex<VecDeque<String>>> = Arc::default();
+        let said: [Said; 2] = Default::default();
         let log = s.log.as_ref().and_then(|p| File::create(p).ok()).map(|f| Arc::new(Mutex::new(f)));
         let mut readers = Vec::new();
         if let Some(out) = child.stdout.take() {
-            readers.push(keep(out, said.clone(), log.clone()));
+            readers.push(keep(out, said[1].clone(), log.clone()));
         }
         if let Some(err) = child.stderr.take() {
-            readers.push(keep(err, said.clone(), log));
+            readers.push(keep(err, said[0].clone(), log));
         }
         let mut input = None;
         if let Some((their_in, our_out, our_in, their_out)) = ends {
@@ -154,32 +160,38 @@ impl Program {
 
     /// See [`Program::failure`].
     pub fn words(&mut self, cause: &str) -> String {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = format!("tenant {}: {cause}", self.name);
         if !self.note.is_empty() {
             out.push_str(&format!("; it was at: {}", self.note));
         }
-        if !said.is_empty() {
-            let lines: Vec<&str> = said.iter().map(String::as_str).collect();
+        // What goes wrong is told on standard error; a chatty standard output must not push that out.
+        let last = self.said.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let lines: Vec<String> = last.flatten().collect();
+        if !lines.is_empty() {
             out.push_str(&format!("; its last output:\n    {}", lines.join("\n    ")));
         }
         out
     }
 
-    /// The failure of a program that has gone, or is about to.
-    pub fn death(&mut self) -> TrialError {
-        // Its descriptors close a moment before it ends; its last words are read by then.
-        let deadline = Instant::now() + Duration::from_secs(2);
+    /// Waits a little for the end of a program that is about to end, and for its last words to be read.
+    pub fn let_end(&mut self) {
+        let deadline = Instant::now() + LAST_WORDS;
         while self.status().is_none() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
+        // A child of its own may hold its output open: then what there is must do.
+        while self.readers.iter().any(|r| !r.is_finished()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The failure of a program that has gone, or is about to.
+    pub fn death(&mut self) -> TrialError {
+        self.let_end();
         let how = match self.status() {
             Some(s) => format!("its process ended ({})", describe(s)),
             None => "it closed its side of the protocol".to_owned(),
         };
-        if self.ended.is_some() {
-            std::thread::sleep(Duration::from_millis(50)); // lets the output's readers catch up
-        }
         self.failure(&how)
     }
 
@@ -241,11 +253,7 @@ pub(crate) fn describe(s: ExitStatus) -> String {
 }
 
 /// Copies output to the log and keeps its last lines.
-fn keep(
-    mut from: impl Read + Send + 'static,
-    said: Arc<Mutex<VecDeque<String>>>,
-    log: Option<Arc<Mutex<File>>>,
-) -> JoinHandle<()> {
+fn keep(mut from: impl Read + Send + 'static, said: Said, log: Option<Arc<Mutex<File>>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let (mut buf, mut line) = ([0u8; 8192], Vec::new());
         let push = |line: &mut Vec<u8>| {

@@ -196,7 +196,7 @@ impl Troupe {
         let found = match found.or_else(|| self.held.iter().position(blank)) {
             Some(i) => i,
             None if model.is_some() => {
-                let several = self.expected.clamp(1, AHEAD);
+                let several = self.expected.clamp(1, AHEAD.min(cores::cores().len().max(1)));
                 for _ in 0..several {
                     self.add(&part.plan.name, &argv, own_env.clone(), opaque, line.clone(), None)?;
                 }
@@ -424,7 +424,7 @@ impl Troupe {
                         ..TenantRun::default()
                     }),
                     Some(s) => {
-                        std::thread::sleep(Duration::from_millis(50)); // its output's readers catch up
+                        program.let_end();
                         return Err(program.failure(&format!("its process ended ({})", process::describe(s))));
                     }
                     None if begun.elapsed() > watchdog => {

@@ -9,3 +9,6 @@ mod model;
 mod session;
 
 pub use backend::SimBackend;
+
+#[cfg(test)]
+mod tests;

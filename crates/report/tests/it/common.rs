@@ -132,6 +132,8 @@ fn ran(name: &str, ms: f64, offset: u64, launches: u32) -> PhaseTenant {
         busy_ns: Vec::new(),
         kernels: Vec::new(),
         tokens: 0,
+        cpu_ns: None,
+        cpu_wait_ns: None,
     }
 }
 

@@ -119,6 +119,8 @@ impl Draw<'_> {
                 busy_ns: device(m.busy),
                 kernels: if self.traced { vec![84; spans.len()] } else { Vec::new() },
                 tokens: 1024 * spans.len() as u64,
+                cpu_ns: None,
+                cpu_wait_ns: None,
             }
         });
         let parts = if kind == "shared" && n > 1 { self.parts(&ends, makespan) } else { Vec::new() };
@@ -253,6 +255,8 @@ impl Cell<'_> {
                 phases_ns: Nanos(9_000_000_000),
                 own_ns: Nanos(400_000_000),
                 phases_cpu_ns: Nanos(90_000_000),
+                telemetry_cpu_share: None,
+                gpm_age_ns: None,
             }),
             ..done(self.id)
         });

@@ -75,8 +75,10 @@ pub fn align(iterations: &[(u64, u64)], launches: &[Launch], transfers: &[Transf
         seen.entry(signature(of(span))).or_insert((0, i)).0 += 1;
     }
     // The most frequent sequence; of equally frequent ones the first seen.
-    let (usual, _) =
-        seen.into_iter().filter(|s| !s.0.is_empty()).max_by_key(|(_, (n, first))| (*n, usize::MAX - first))?;
+    let (usual, _) = seen
+        .into_iter()
+        .filter(|s| !s.0.is_empty())
+        .max_by_key(|(_, (n, first))| (*n, usize::MAX - first))?;
     let kept: Vec<(&(u64, u64), &[Launch])> = iterations
         .iter()
         .map(|span| (span, of(span)))
@@ -85,7 +87,9 @@ pub fn align(iterations: &[(u64, u64)], launches: &[Launch], transfers: &[Transf
     let mut steps = Vec::with_capacity(usual.len());
     let (mut durations, mut gaps, mut waits) = (Vec::new(), Vec::new(), Vec::new());
     for (i, &kernel) in usual.iter().enumerate() {
-        (durations.clear(), gaps.clear(), waits.clear());
+        durations.clear();
+        gaps.clear();
+        waits.clear();
         for (span, l) in &kept {
             let before = if i == 0 { span.0 } else { l[i - 1].start_ns + l[i - 1].duration_ns };
             durations.push(l[i].duration_ns);
@@ -113,11 +117,8 @@ pub fn align(iterations: &[(u64, u64)], launches: &[Launch], transfers: &[Transf
     let mut walls: Vec<u64> = kept.iter().map(|(span, _)| span.1.saturating_sub(span.0)).collect();
     let wall_ns = median(&mut walls);
     // Longer than an iteration: a phase ended in between.
-    let mut between: Vec<u64> = iterations
-        .windows(2)
-        .map(|w| w[1].0.saturating_sub(w[0].1))
-        .filter(|&b| b < wall_ns)
-        .collect();
+    let mut between: Vec<u64> =
+        iterations.windows(2).map(|w| w[1].0.saturating_sub(w[0].1)).filter(|&b| b < wall_ns).collect();
     Some(Median {
         iterations: kept.len() as u32,
         dropped: (iterations.len() - kept.len()) as u32,

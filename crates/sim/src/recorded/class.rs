@@ -48,7 +48,10 @@ mod tests {
         for (name, class) in [
             ("nvjet_sm90_hsh_176x128_64x5_1x2_h_bz_TNN", Class::Gemm),
             ("_ZN7cutlass7Kernel2I55cutlass_75_tensorop_f16_s1688gemm_f16_128x128_tn_align1EEv", Class::Gemm),
-            ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128", Class::Attention),
+            (
+                "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128",
+                Class::Attention,
+            ),
             ("_ZN13pytorch_flash16flash_fwd_kernelI23Flash_fwd_kernel_traits", Class::Attention),
             ("_ZN2at6native18elementwise_kernelILi128ELi4EZNS0_22gpu_kernel_impl_nocast", Class::Elementwise),
             ("_ZN2at6native13reduce_kernelILi512ELi1ENS0_8ReduceOpIfNS0_7MeanOps", Class::Reduction),

@@ -286,7 +286,8 @@ impl Recorded {
     /// # Errors
     /// The first thing that is impossible.
     pub fn check(&self) -> Result<(), RecordedError> {
-        let impossible = |field: String, value: String, must| RecordedError::Impossible { field, value, must };
+        let impossible =
+            |field: String, value: String, must| RecordedError::Impossible { field, value, must };
         if self.kernels.is_empty() {
             return Err(RecordedError::Empty("kernels"));
         }

@@ -70,8 +70,7 @@ pub fn fit(r: &Recorded) -> Pace {
     let target = r.wall_ns as f64;
     let host = bisect(HOST, target, |f| pace(f, 1.0).alone(r));
     let left = pace(host, 1.0).alone(r) / target - 1.0;
-    let device =
-        if left.abs() > 1e-3 { bisect(DEVICE, target, |g| pace(host, g).alone(r)) } else { 1.0 };
+    let device = if left.abs() > 1e-3 { bisect(DEVICE, target, |g| pace(host, g).alone(r)) } else { 1.0 };
     pace(host, device)
 }
 
@@ -100,13 +99,9 @@ fn submissions(r: &Recorded) -> Vec<f64> {
             start as f64
         })
         .collect();
-    let seen: Vec<usize> =
-        (0..starts.len()).filter(|&i| i == 0 || r.steps[i].waits_for_host()).collect();
-    let mut paces: Vec<f64> = seen
-        .windows(2)
-        .filter(|w| w[1] == w[0] + 1)
-        .map(|w| starts[w[1]] - starts[w[0]])
-        .collect();
+    let seen: Vec<usize> = (0..starts.len()).filter(|&i| i == 0 || r.steps[i].waits_for_host()).collect();
+    let mut paces: Vec<f64> =
+        seen.windows(2).filter(|w| w[1] == w[0] + 1).map(|w| starts[w[1]] - starts[w[0]]).collect();
     paces.sort_unstable_by(f64::total_cmp);
     let usual = if r.workload.cuda_graph {
         GRAPH_NS

@@ -1,6 +1,6 @@
 //! The simulated GPU against measurements, and its invariants.
 
-mod models;
 mod common;
+mod models;
 mod reference;
 mod scheduling;

@@ -118,7 +118,23 @@ fn pacing_and_arrivals_need_requests() {
     let (_, m) = model("distilbert");
     let bad = |s: Stream| gpu().run(&Scenario::new(vec![s])).expect_err("refused").to_string();
     assert!(bad(Stream { sync_every: 3, ..m.stream(1) }).contains("sync_every"));
-    assert!(bad(Stream { sync_every: 0, pacing: None, arrivals_ns: vec![1.0], ..m.stream(1) }).contains("arrivals"));
+    assert!(
+        bad(Stream { sync_every: 0, pacing: None, arrivals_ns: vec![1.0], ..m.stream(1) })
+            .contains("arrivals")
+    );
     assert!(bad(Stream { arrivals_ns: vec![2.0, 1.0], ..m.stream(1) }).contains("arrivals_ns"));
     assert!(bad(Stream { arrivals_ns: vec![f64::NAN], ..m.stream(1) }).contains("arrivals_ns"));
+}
+
+#[test]
+fn many_tenants_are_simulated_in_seconds() {
+    let ((_, small), (_, large)) = (model("distilgpt2"), model("llama-3.2-3b"));
+    let begun = std::time::Instant::now();
+    let out = together(&[&small, &small, &small, &small, &small, &large], 5, Mode::Concurrent, 1);
+    println!("{:.2?} events {} solves {} in {:?}", medians(&out), out.events, out.solves, begun.elapsed());
+    let solo = alone(&small);
+    let slowed = medians(&out);
+    assert!(slowed[..5].iter().all(|t| *t > 1.1 * solo && *t < 6.0 * solo), "{slowed:?} for {solo}");
+    // The model is not solved anew for every mixture of six kernels.
+    assert!(out.solves < out.events / 10, "{} {}", out.events, out.solves);
 }
