@@ -2,8 +2,8 @@
 //!
 //! Given windows that each tell the share of their time in which the SMs were active, stated with some age, and the
 //! stretches in which a kernel really kept them busy: by how much must the windows be moved so that they tell of the
-//! pulses? The GPU publishes a window some tens of milliseconds after it ends, later in some sessions than in others, and
-//! NVML does not say when.
+//! pulses? The GPU publishes a window some tens of milliseconds after it ends, more after one start of the host than after
+//! another, and NVML does not say when.
 
 /// Shifts that are tried, ns: the statement may be this much too late or too early.
 const RANGE: std::ops::RangeInclusive<i64> = -60_000_000..=400_000_000;

@@ -26,7 +26,7 @@ const GPM_RETRY: u64 = 5 * MS;
 /// Looks in vain before they become rare (a GPU that sleeps renews nothing).
 const GPM_PATIENCE: u32 = 30;
 /// How long ago a window of GPM ended when its counters are seen to be new. The GPU counts in windows of 100 ms of its
-/// own, and publishes them later: on an H100 15 to 120 ms later, the same all through a session. This is taken until
+/// own, and publishes them later: on an H100 15 to 120 ms later, the same until the host starts anew. This is taken until
 /// [`Telemetry::align`] has measured it.
 const GPM_AGE: u64 = 50 * MS;
 
