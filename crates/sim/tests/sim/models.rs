@@ -127,11 +127,9 @@ fn pacing_and_arrivals_need_requests() {
 }
 
 #[test]
-fn many_tenants_are_simulated_in_seconds() {
+fn many_tenants_need_few_solutions_of_the_model() {
     let ((_, small), (_, large)) = (model("distilgpt2"), model("llama-3.2-3b"));
-    let begun = std::time::Instant::now();
-    let out = together(&[&small, &small, &small, &small, &small, &large], 5, Mode::Concurrent, 1);
-    println!("{:.2?} events {} solves {} in {:?}", medians(&out), out.events, out.solves, begun.elapsed());
+    let out = together(&[&small, &small, &small, &small, &small, &large], 3, Mode::Concurrent, 1);
     let solo = alone(&small);
     let slowed = medians(&out);
     assert!(slowed[..5].iter().all(|t| *t > 1.1 * solo && *t < 6.0 * solo), "{slowed:?} for {solo}");
