@@ -151,7 +151,7 @@ class Phases(unittest.TestCase):
             t.send("stop")
             self.assertEqual(t.collect(), ([], False))
 
-    def test_lines_are_written_within_seconds(self) -> None:
+    def test_lines_are_kept_for_a_while_and_then_written(self) -> None:
         with program(COUNTING) as t:
             t.greet()
             t.arm(1, until="stop")
@@ -159,7 +159,7 @@ class Phases(unittest.TestCase):
             t.collect("enough")
             begin = time.monotonic()
             self.assertTrue(t.line(3.5).startswith("it "))
-            self.assertGreater(time.monotonic() - begin, 1.0)
+            self.assertGreater(time.monotonic() - begin, 0.2)
             t.send("stop")
             t.collect()
 
