@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const LAST_LINES: usize = 12;
 /// Characters of each.
 const LINE_CHARS: usize = 300;
+/// Longest line that is kept back until it is whole.
+const LONGEST_LINE: usize = 1 << 16;
 /// How long a failed program may take to end and to have its last words read.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a program may take to end when told to, before it is killed.
@@ -268,13 +270,22 @@ fn keep(mut from: impl Read + Send + 'static, said: Said, log: Option<Arc<Mutex<
             }
             s.push_back(text);
         };
+        // Whole lines only: the other output goes to the same file.
+        let mut pending: Vec<u8> = Vec::new();
+        let write = |bytes: &[u8]| {
+            if let Some(log) = log.as_ref().filter(|_| !bytes.is_empty()) {
+                let _ = log.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes);
+            }
+        };
         while let Ok(n) = from.read(&mut buf) {
             if n == 0 {
                 break;
             }
-            if let Some(log) = &log {
-                let _ = log.lock().unwrap_or_else(PoisonError::into_inner).write_all(&buf[..n]);
-            }
+            pending.extend_from_slice(&buf[..n]);
+            let whole = pending.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
+            let whole = if pending.len() > LONGEST_LINE { pending.len() } else { whole };
+            write(&pending[..whole]);
+            pending.drain(..whole);
             for &b in &buf[..n] {
                 if b == b'\n' {
                     push(&mut line);
@@ -283,6 +294,7 @@ fn keep(mut from: impl Read + Send + 'static, said: Said, log: Option<Arc<Mutex<
                 }
             }
         }
+        write(&pending);
         push(&mut line);
     })
 }
