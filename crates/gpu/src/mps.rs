@@ -23,6 +23,17 @@ pub fn control_program() -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
+/// What an MPS client may be given by its environment.
+const CLIENT_SETTINGS: [&str; 3] =
+    ["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "CUDA_MPS_CLIENT_PRIORITY", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"];
+
+/// Has a child inherit none of this process's settings for MPS clients.
+pub fn without_client_settings(cmd: &mut Command) {
+    for name in CLIENT_SETTINGS {
+        cmd.env_remove(name);
+    }
+}
+
 /// Where clients look for a daemon.
 const PIPE_ENV: &str = "CUDA_MPS_PIPE_DIRECTORY";
 

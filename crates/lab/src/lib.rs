@@ -2,6 +2,7 @@
 //! Draws nothing.
 
 pub mod backend;
+mod clock;
 pub mod cuda;
 pub mod doctor;
 pub mod host;

@@ -220,8 +220,7 @@ impl<'a> Measuring<'a> {
         session: &mut dyn Session,
         records: &mut Vec<PhaseRecord>,
     ) -> Result<(), TrialError> {
-        let passes =
-            if self.trial.tenants.iter().any(TenantPlan::is_program) { self.stopping.traced } else { 0 };
+        let passes = if self.trial.has_programs() { self.stopping.traced } else { 0 };
         let phases: Vec<Phase> = self.phases.iter().copied().filter(|p| *p != Phase::Sequential).collect();
         for p in (0..passes).flat_map(|_| phases.iter().copied()) {
             // A kernel has its own clock; alone it needs no other.
@@ -326,9 +325,7 @@ fn calibrate(session: &mut dyn Session, trial: &TrialPlan) -> Result<Vec<u64>, T
 
 /// CPU time of this process so far, all threads.
 fn cpu_time() -> Duration {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    // Neither is ever negative on this clock.
-    Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec.unsigned_abs() as u32)
+    Duration::from_nanos(crate::clock::ns(rustix::time::ClockId::ProcessCPUTime))
 }
 
 /// What open loops of a relative rate refer to: the requests per second that the tenant does alone in a closed loop.
@@ -408,7 +405,7 @@ fn phase_record(
         Protocol::Fixed => overlap::overlap(&run.tenants),
         Protocol::Steady => overlap::overlap_in_window(&run.tenants),
     });
-    let programs = trial.tenants.iter().any(TenantPlan::is_program);
+    let programs = trial.has_programs();
     let firsts = || run.tenants.iter().filter_map(|t| overlap::extent(&t.spans)).map(|e| e.0);
     let spread = firsts().max().unwrap_or(base) - base;
     let part = |p: overlap::Part| PhasePart {

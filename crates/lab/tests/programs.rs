@@ -277,6 +277,20 @@ fn a_tenant_may_have_two_processes_of_which_one_is_new() {
     assert_eq!(keys(both[1]), ["length_ns", "pid"]);
 }
 
+#[test]
+fn the_end_of_an_opaque_program_is_noticed_while_others_go_on() {
+    let ran = run_text(&format!(
+        "[measure]\nrepeats = [1, 1]\n[tenants]\na = {{ command = [\"sleep\", \"0.1\"], protocol = \"opaque\" }}\n\
+         b = {{ command = {}, iterations = 80 }}\n\
+         [[trial]]\nname = \"beside\"\nsharing = \"processes\"\ntenants = [\"a\", \"b\"]\n",
+        script("good.py", &["--ms", "10"]),
+    ));
+    assert_eq!(ran.tally.done, 1, "{:?}", ran.outcomes);
+    let shared = ran.repeats[0].phases.iter().find(|p| p.phase == "shared").expect("a shared phase");
+    let (a, b) = (&shared.tenants[0], &shared.tenants[1]);
+    assert!(a.time_ns < 0.4e9 && b.end_ns.0 > 700_000_000, "{} {}", a.time_ns, b.end_ns);
+}
+
 macro_rules! bad {
     ($test:ident, $mode:literal, $measure:literal, $($words:literal),+) => {
         #[test]

@@ -402,6 +402,11 @@ pub struct Plan {
 }
 
 impl TrialPlan {
+    /// Whether any tenant is a model or a program of the user's.
+    pub fn has_programs(&self) -> bool {
+        self.tenants.iter().any(TenantPlan::is_program)
+    }
+
     /// Why this device cannot run the trial although its sizes fit, in words for a "skipped" record: a tenant
     /// whose kernel exists for another compute capability only. `None` if nothing is in the way.
     pub fn unmet(&self, device: &DeviceSizes) -> Option<String> {

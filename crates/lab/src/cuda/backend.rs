@@ -11,7 +11,7 @@ use crate::telemetry::Telemetry;
 use cotenant_gpu::driver::{self, DeviceInfo};
 use cotenant_gpu::mps::Daemon;
 use cotenant_gpu::nvml::Monitor;
-use cotenant_spec::plan::{DeviceSizes, KernelPlan, Plan, Protocol, Sharing, TenantPlan, TrialPlan};
+use cotenant_spec::plan::{DeviceSizes, KernelPlan, Plan, Protocol, Sharing, TenantPlan, TrialPlan, Work};
 use cotenant_store::format::{DeviceRecord, Grant};
 use cotenant_units::Bytes;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ pub struct CudaBackend {
     pub(super) troupe: Troupe,
     pub(super) telemetry: Option<Telemetry>,
     scratch: PathBuf,
-    watchdog: Duration,
+    pub(super) watchdog: Duration,
     gpm_age_ns: Option<u64>,
     pub(super) interrupted: Arc<AtomicBool>,
 }
@@ -185,12 +185,7 @@ impl CudaBackend {
     }
 
     /// Processes for a layout: where each tenant of each process lives.
-    fn start(
-        &mut self,
-        trial: &TrialPlan,
-        layout: &Layout,
-        watchdog: Duration,
-    ) -> Result<Vec<Vec<Seat>>, TrialError> {
+    fn start(&mut self, trial: &TrialPlan, layout: &Layout) -> Result<Vec<Vec<Seat>>, TrialError> {
         if !layout.processes.iter().any(|p| p.mps) && self.daemon.is_some() {
             self.end_all();
             self.daemon = None;
@@ -214,7 +209,7 @@ impl CudaBackend {
         if self.troupe.spare() > 0 && self.memory_in_use().is_none_or(|share| share > KEEP_BELOW) {
             self.troupe.clear_spare();
         }
-        self.troupe.set_up(&parts, &handles, watchdog)?;
+        self.troupe.set_up(&parts, &handles, self.watchdog)?;
         self.troupe.pin(&handles, trial.pin)?;
         let (mut worker, mut handles) = (0, handles.into_iter());
         Ok(layout
@@ -235,18 +230,15 @@ impl CudaBackend {
         // Stretches and pauses of lengths that no period fits: another shift cannot look the same.
         const PULSES_MS: [(f64, u64); 5] =
             [(330.0, 370), (260.0, 410), (390.0, 290), (280.0, 450), (350.0, 400)];
-        let load = |ms: f64| {
-            let turns = cotenant_spec::plan::Work::Iterations((ms * 10.0) as u64);
-            Load {
-                kernel: "spin",
-                blocks: self.sizes.sms,
-                threads: 128,
-                params: vec![("ns", 1e5)],
-                work: turns,
-                launches: 1,
-            }
+        let spin = Load {
+            kernel: "spin",
+            blocks: self.sizes.sms,
+            threads: 128,
+            params: vec![("ns", 1e5)],
+            work: Work::Iterations(10),
+            launches: 1,
         };
-        let trial = bench::trial(Sharing::Solo, Protocol::Fixed, &[load(1.0)])?;
+        let trial = bench::trial(Sharing::Solo, Protocol::Fixed, &[spin])?;
         let mut busy = Vec::new();
         {
             let mut s = self.open_session(&trial, 0)?;
@@ -277,13 +269,12 @@ impl CudaBackend {
         }
         check_mig(&trial.sharing)?;
         let layout = sharing::mode(&trial.sharing).layout(trial);
-        let watchdog = self.watchdog;
-        let opened = self.start(trial, &layout, watchdog).and_then(|seats| {
+        let opened = self.start(trial, &layout).and_then(|seats| {
             let grants = self.set_up(trial, &layout, &seats, setup)?;
             Ok((seats, grants))
         });
         match opened {
-            Ok((seats, grants)) => Ok(CudaSession::new(self, trial, layout, seats, grants, watchdog)),
+            Ok((seats, grants)) => Ok(CudaSession::new(self, trial, layout, seats, grants)),
             Err(e) => {
                 self.start_over();
                 Err(e)
@@ -456,7 +447,7 @@ impl Backend for CudaBackend {
 
     fn expect(&mut self, plan: &Plan) {
         self.troupe.expect(plan);
-        let programs = plan.trials.iter().flat_map(|t| &t.tenants).any(TenantPlan::is_program);
+        let programs = plan.trials.iter().any(TrialPlan::has_programs);
         if programs && self.telemetry.as_ref().is_some_and(|t| t.gpm().is_ok()) {
             self.gpm_age_ns = self.align_telemetry().ok().flatten();
         }

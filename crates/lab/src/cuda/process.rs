@@ -42,13 +42,7 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for name in [
-            "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
-            "CUDA_MPS_CLIENT_PRIORITY",
-            "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
-        ] {
-            cmd.env_remove(name);
-        }
+        cotenant_gpu::mps::without_client_settings(&mut cmd);
         cmd.envs(env.iter().cloned());
         cotenant_gpu::mps::die_with_parent(&mut cmd);
         let mut child = cmd.spawn().map_err(|e| fail("start", e))?;

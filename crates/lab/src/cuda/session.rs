@@ -1,13 +1,14 @@
 //! Tenants of a trial on a real GPU, set up: phases over workers, programs, or both.
 
 use super::backend::{CudaBackend, Seat};
+use super::process::Worker;
 use super::protocol::{Command, Reply, TenantDone};
 use crate::backend::{Phase, PhaseRun, Session, TenantRun, TrialError};
 use crate::program::{Kernels, Order, monotonic_ns};
 use crate::sharing::Layout;
 use cotenant_spec::plan::{Protocol, TrialPlan};
 use cotenant_store::format::{GpuState, Grant};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// See [`CudaBackend`].
 pub(super) struct CudaSession<'s> {
@@ -17,7 +18,6 @@ pub(super) struct CudaSession<'s> {
     seats: Vec<Vec<Seat>>,
     grants: Vec<Grant>,
     schedules: Vec<Vec<u64>>,
-    watchdog: Duration,
     steady: bool,
     /// Times of kernels are brought to CLOCK_MONOTONIC also where there are kernels only.
     pub(super) anchored: bool,
@@ -31,7 +31,6 @@ impl<'s> CudaSession<'s> {
         layout: Layout,
         seats: Vec<Vec<Seat>>,
         grants: Vec<Grant>,
-        watchdog: Duration,
     ) -> CudaSession<'s> {
         CudaSession {
             backend,
@@ -40,7 +39,6 @@ impl<'s> CudaSession<'s> {
             seats,
             grants,
             schedules: vec![Vec::new(); trial.tenants.len()],
-            watchdog,
             steady: trial.protocol == Protocol::Steady,
             anchored: false,
         }
@@ -80,27 +78,6 @@ impl<'s> CudaSession<'s> {
         ran
     }
 
-    /// Sends kernel tenants to their meeting page; returns the workers that will answer.
-    fn send(
-        &mut self,
-        kernels: &[(usize, (usize, usize))],
-        participants: u32,
-        steady: bool,
-        anchor: bool,
-    ) -> Result<Vec<usize>, TrialError> {
-        let b = &mut *self.backend;
-        let mut asked = Vec::new();
-        for w in 0..b.workers.len() {
-            let who: Vec<usize> =
-                kernels.iter().filter(|(_, (of, _))| *of == w).map(|(_, (_, k))| *k).collect();
-            if !who.is_empty() {
-                b.workers[w].send(&Command::Run { who, participants, sequential: false, steady, anchor })?;
-                asked.push(w);
-            }
-        }
-        Ok(asked)
-    }
-
     /// Takes the workers' answers; all are heard even if one failed.
     fn answers(
         &mut self,
@@ -137,7 +114,13 @@ impl<'s> CudaSession<'s> {
         solo: bool,
     ) -> Result<Vec<TenantRun>, TrialError> {
         self.backend.meeting.reset();
-        let asked = self.send(kernels, kernels.len() as u32, self.steady && !solo, self.anchored)?;
+        let asked = send(
+            &mut self.backend.workers,
+            kernels,
+            kernels.len() as u32,
+            self.steady && !solo,
+            self.anchored,
+        )?;
         let done = self.answers(&asked, kernels)?;
         Ok(done.into_iter().map(|(d, anchor)| tenant_run(d, anchor.unwrap_or(0))).collect())
     }
@@ -151,7 +134,7 @@ impl<'s> CudaSession<'s> {
             })
             .collect();
         self.backend.meeting.reset();
-        let asked = self.send(&kernels, kernels.len() as u32, false, false)?;
+        let asked = send(&mut self.backend.workers, &kernels, kernels.len() as u32, false, false)?;
         let mut done: Vec<TenantDone> = self.answers(&asked, &kernels)?.into_iter().map(|d| d.0).collect();
         done.sort_by_key(|d| d.tenant);
         Ok(done)
@@ -168,8 +151,7 @@ impl<'s> CudaSession<'s> {
         let until_stop = self.steady && !solo;
         let participants = kernels.len() as u32 + 1;
         let mut asked = Vec::new();
-        let trial = self.trial.clone();
-        let schedules = self.schedules.clone();
+        let CudaSession { backend, trial, schedules, .. } = &mut *self;
         let orders: Vec<Order<'_>> = programs
             .iter()
             .map(|&(tenant, handle)| Order {
@@ -179,28 +161,17 @@ impl<'s> CudaSession<'s> {
                 arrivals: &schedules[tenant],
             })
             .collect();
-        let watchdog = self.watchdog;
-        let CudaBackend { workers, troupe, meeting, .. } = &mut *self.backend;
+        let CudaBackend { workers, troupe, meeting, watchdog, .. } = &mut **backend;
         let workers = std::cell::RefCell::new(workers);
         meeting.reset();
         let mut armed = || {
-            let n = workers.borrow().len();
-            for w in 0..n {
-                let who: Vec<usize> =
-                    kernels.iter().filter(|(_, (of, _))| *of == w).map(|(_, (_, k))| *k).collect();
-                if !who.is_empty() {
-                    let steady = until_stop;
-                    let run = Command::Run { who, participants, sequential: false, steady, anchor: true };
-                    workers.borrow_mut()[w].send(&run)?;
-                    asked.push(w);
-                }
-            }
+            asked = send(&mut workers.borrow_mut(), kernels, participants, until_stop, true)?;
             Ok(())
         };
-        let mut lost = || workers.borrow_mut().iter_mut().any(super::process::Worker::has_ended);
+        let mut lost = || workers.borrow_mut().iter_mut().any(Worker::has_ended);
         let beside =
             (!kernels.is_empty()).then_some(Kernels { meeting: &*meeting, participants, lost: &mut lost });
-        let mut out = troupe.run(&orders, until_stop, watchdog, &mut armed, beside)?;
+        let mut out = troupe.run(&orders, until_stop, *watchdog, &mut armed, beside)?;
         for (d, anchor) in self.answers(&asked, kernels)? {
             out.push(tenant_run(d, anchor.unwrap_or(0)));
         }
@@ -257,6 +228,25 @@ impl<'s> CudaSession<'s> {
     }
 }
 
+/// Sends kernel tenants to their meeting page; returns the workers that will answer.
+fn send(
+    workers: &mut [Worker],
+    kernels: &[(usize, (usize, usize))],
+    participants: u32,
+    steady: bool,
+    anchor: bool,
+) -> Result<Vec<usize>, TrialError> {
+    let mut asked = Vec::new();
+    for (w, worker) in workers.iter_mut().enumerate() {
+        let who: Vec<usize> = kernels.iter().filter(|(_, (of, _))| *of == w).map(|(_, (_, k))| *k).collect();
+        if !who.is_empty() {
+            worker.send(&Command::Run { who, participants, sequential: false, steady, anchor })?;
+            asked.push(w);
+        }
+    }
+    Ok(asked)
+}
+
 /// A worker's times, moved by `anchor` to the run's clock.
 fn tenant_run(d: TenantDone, anchor: i64) -> TenantRun {
     let moved = |t: u64| t.saturating_add_signed(anchor);
@@ -300,7 +290,7 @@ impl Session for CudaSession<'_> {
         let begun_ns = monotonic_ns();
         let tenants = self.phase(phase)?;
         let telemetry = self.backend.telemetry.as_ref();
-        let programs = self.trial.tenants.iter().any(|t| t.is_program());
+        let programs = self.trial.has_programs();
         let state = telemetry.and_then(|t| match extent(&tenants).filter(|_| programs) {
             // Warm-up before the barrier is not part of the phase.
             Some((from, to)) if from >= begun_ns => t.between_ns(from, to),

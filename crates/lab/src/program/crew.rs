@@ -147,17 +147,6 @@ impl<'a> Crew<'a> {
         self.wait(Stage::Armed)
     }
 
-    /// As [`Crew::run`], of programs that an earlier crew has armed.
-    ///
-    /// # Errors
-    /// As [`Crew::set_up`].
-    pub fn run_armed(&mut self, kernels: Option<Kernels<'_>>) -> Result<Vec<TenantRun>, TrialError> {
-        for m in &mut self.members {
-            m.stage = Stage::Armed;
-        }
-        self.run(kernels)
-    }
-
     /// Starts all at one moment and waits until the phase is over. Kernel tenants must stand at their meeting page,
     /// or be on their way to it.
     ///

@@ -91,13 +91,7 @@ impl Program {
         };
         let mut cmd = Command::new(first);
         cmd.args(rest).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        for name in [
-            "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
-            "CUDA_MPS_CLIENT_PRIORITY",
-            "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
-        ] {
-            cmd.env_remove(name);
-        }
+        cotenant_gpu::mps::without_client_settings(&mut cmd);
         cmd.env("PYTHONUNBUFFERED", "1").envs(s.env.iter().cloned());
         let mut ends = None;
         if !s.opaque {

@@ -246,7 +246,8 @@ impl Troupe {
                 env.push(("PYTHONPATH".into(), joined.to_string_lossy().into_owned()));
             }
         }
-        let program = if opaque { None } else { Some(self.start(id, name, argv, &env, false)?) };
+        let program =
+            if opaque { None } else { Some(start(&self.logs, &self.tell, id, name, argv, &env, false)?) };
         let start = (argv.to_vec(), env);
         let tracer = Some(Tracer::new(traces));
         let facts = Vec::new();
@@ -264,21 +265,6 @@ impl Troupe {
             facts,
         });
         Ok(())
-    }
-
-    fn start(
-        &self,
-        id: u64,
-        name: &str,
-        argv: &[String],
-        env: &[(String, String)],
-        opaque: bool,
-    ) -> Result<Program, TrialError> {
-        let log = self.logs.as_ref().and_then(|dir| {
-            std::fs::create_dir_all(dir).ok()?;
-            Some(dir.join(format!("{id}-{name}.log")))
-        });
-        Program::start(&Start { id, name, argv, env, opaque, log }, &self.tell)
     }
 
     fn kit(&mut self) -> Result<&Kit, TrialError> {
@@ -374,74 +360,38 @@ impl Troupe {
         armed: &mut dyn FnMut() -> Result<(), TrialError>,
         kernels: Option<Kernels<'_>>,
     ) -> Result<Vec<TenantRun>, TrialError> {
-        let opaque: Vec<Order<'_>> = orders
+        // Opaque ones are run whole: they start beside the others, and end when they end.
+        let whole: Vec<_> = orders
             .iter()
-            .filter(|o| self.held.iter().any(|h| h.id == o.handle && h.program.is_none()))
-            .cloned()
+            .filter_map(|o| {
+                let h = self.held.iter().find(|h| h.id == o.handle && h.program.is_none())?;
+                Some((o, h.start.clone()))
+            })
             .collect();
         let members = members(&mut self.held, orders, until_stop);
         let mut crew = Crew::new(members, &self.ear, &self.interrupted, watchdog);
         crew.arm()?;
         armed()?;
-        if opaque.is_empty() {
+        let mut running = Vec::new();
+        for (o, (argv, env)) in whole {
+            let begin = monotonic_ns();
+            let program = start(&self.logs, &self.tell, o.handle, &o.plan.name, &argv, &env, true)?;
+            running.push((o.tenant, begin, program));
+        }
+        if running.is_empty() {
             return crew.run(kernels);
         }
-        drop(crew);
-        self.run_whole(&opaque, orders, until_stop, watchdog, kernels)
-    }
-
-    /// A phase with programs that are run whole: they start beside the others and end when they end.
-    fn run_whole(
-        &mut self,
-        opaque: &[Order<'_>],
-        orders: &[Order<'_>],
-        until_stop: bool,
-        watchdog: Duration,
-        kernels: Option<Kernels<'_>>,
-    ) -> Result<Vec<TenantRun>, TrialError> {
-        let mut started = Vec::new();
-        for o in opaque {
-            let Some(h) = self.held.iter().find(|h| h.id == o.handle) else { continue };
-            let begin = monotonic_ns();
-            started.push((o.tenant, begin, self.start(h.id, &o.plan.name, &h.start.0, &h.start.1, true)?));
-        }
-        let mut out = Vec::new();
-        if started.len() < orders.len() || kernels.is_some() {
-            let members = members(&mut self.held, orders, until_stop);
-            let mut crew = Crew::new(members, &self.ear, &self.interrupted, watchdog);
-            out = crew.run_armed(kernels)?;
-        }
-        let begun = Instant::now();
-        let mut waiting: Vec<_> = started.into_iter().map(Some).collect();
-        while waiting.iter().any(Option::is_some) {
-            for slot in &mut waiting {
-                let Some((tenant, begin, mut program)) = slot.take() else { continue };
-                match program.status() {
-                    Some(s) if s.success() => out.push(TenantRun {
-                        tenant,
-                        spans: vec![(begin, monotonic_ns())],
-                        requests: vec![monotonic_ns() - begin],
-                        ..TenantRun::default()
-                    }),
-                    Some(s) => {
-                        program.let_end();
-                        return Err(program.failure(&format!("its process ended ({})", process::describe(s))));
-                    }
-                    None if begun.elapsed() > watchdog => {
-                        let limit = watchdog.as_secs_f64();
-                        return Err(program.failure(&format!(
-                            "hung: one run of it lasts longer than {limit} s (measure.watchdog); it was killed"
-                        )));
-                    }
-                    None => *slot = Some((tenant, begin, program)),
-                }
-            }
-            if self.interrupted.load(Ordering::Relaxed) {
-                return Err(TrialError::Interrupted);
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(out)
+        let given_up = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let ends = scope.spawn(|| ends(running, watchdog, &[&self.interrupted, &given_up]));
+            let ran = crew.run(kernels);
+            given_up.store(ran.is_err(), Ordering::Relaxed);
+            let whole =
+                ends.join().unwrap_or_else(|_| Err(TrialError::Failed("a watching thread panicked".into())));
+            let mut out = ran?;
+            out.extend(whole?);
+            Ok(out)
+        })
     }
 
     /// Switches the kernel clock of the programs behind `handles` on or off; true where at least one has it.
@@ -496,6 +446,62 @@ impl Drop for Troupe {
     fn drop(&mut self) {
         self.clear(); // before the kit's files go
     }
+}
+
+/// Starts a process with a log of its own.
+fn start(
+    logs: &Option<PathBuf>,
+    tell: &Ear,
+    id: u64,
+    name: &str,
+    argv: &[String],
+    env: &[(String, String)],
+    opaque: bool,
+) -> Result<Program, TrialError> {
+    let log = logs.as_ref().and_then(|dir| {
+        std::fs::create_dir_all(dir).ok()?;
+        Some(dir.join(format!("{id}-{name}.log")))
+    });
+    Program::start(&Start { id, name, argv, env, opaque, log }, tell)
+}
+
+/// Waits for the ends of programs that are run whole, each with its tenant and its begin; until one of the flags is set.
+fn ends(
+    mut running: Vec<(usize, u64, Program)>,
+    watchdog: Duration,
+    stop: &[&AtomicBool],
+) -> Result<Vec<TenantRun>, TrialError> {
+    let begun = Instant::now();
+    let mut out = Vec::new();
+    while !running.is_empty() {
+        let mut still = Vec::new();
+        for (tenant, begin, mut program) in running {
+            match program.status() {
+                Some(s) if s.success() => {
+                    let end = monotonic_ns();
+                    let (spans, requests) = (vec![(begin, end)], vec![end - begin]);
+                    out.push(TenantRun { tenant, spans, requests, ..TenantRun::default() });
+                }
+                Some(s) => {
+                    program.let_end();
+                    return Err(program.failure(&format!("its process ended ({})", process::describe(s))));
+                }
+                None if begun.elapsed() > watchdog => {
+                    let limit = watchdog.as_secs_f64();
+                    return Err(program.failure(&format!(
+                        "hung: one run of it lasts longer than {limit} s (measure.watchdog); it was killed"
+                    )));
+                }
+                None => still.push((tenant, begin, program)),
+            }
+        }
+        running = still;
+        if stop.iter().any(|s| s.load(Ordering::Relaxed)) {
+            return Err(TrialError::Interrupted);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(out)
 }
 
 /// The programs of these orders that are not run whole, each with what it does.

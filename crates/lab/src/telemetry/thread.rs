@@ -4,9 +4,10 @@ use super::lag;
 use super::log::Log;
 use super::pace::Pace;
 use super::row::{Row, Span};
+use crate::clock::ns as clock;
 use cotenant_gpu::nvml::{Gpm, GpmGap, GpmSnapshot, Monitor, Reading, Sampler};
 use cotenant_store::format::GpuState;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,12 +60,6 @@ impl Shared {
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn clock(id: ClockId) -> u64 {
-    let t = clock_gettime(id);
-    // Neither clock goes below nought.
-    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
 impl Telemetry {
