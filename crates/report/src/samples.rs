@@ -150,9 +150,13 @@ impl TrialSamples<'_> {
     }
 
     fn observe_state(&mut self, repeat: &RepeatRecord) {
-        let states = || repeat.phases.iter().filter_map(|p| p.state.as_ref());
-        let stamped: Vec<f64> =
-            repeat.phases.iter().flat_map(|p| &p.tenants).filter_map(|t| t.sm_clock_mhz).collect();
+        // While the tenants are together, or where they never are, over all phases: what one of them did to the card
+        // before must not stand for what they do to it together.
+        let shared = repeat.phases.iter().any(|p| p.phase == "shared");
+        let wanted = |p: &&PhaseRecord| p.phase == "shared" || !(shared || p.phase.ends_with("-traced"));
+        let states = || repeat.phases.iter().filter(wanted).filter_map(|p| p.state.as_ref());
+        let tenants = repeat.phases.iter().filter(wanted).flat_map(|p| &p.tenants);
+        let stamped: Vec<f64> = tenants.filter_map(|t| t.sm_clock_mhz).collect();
         let clocks: Vec<f64> = states().filter_map(|s| s.sm_clock_mhz).collect();
         // Stamps taken inside the kernels see the clock while it worked; NVML's samples may fall between.
         let clock = cotenant_stats::median(if stamped.is_empty() { &clocks } else { &stamped });
@@ -161,11 +165,8 @@ impl TrialSamples<'_> {
         for (metric, value) in [("sm_clock_mhz", clock), ("power_w", power), ("utilization_pct", busy)] {
             self.push_ok(metric, value);
         }
-        // Counters: while the tenants are together, or where they never are, over all phases.
-        let shared = repeat.phases.iter().any(|p| p.phase == "shared");
-        let wanted = |p: &&PhaseRecord| p.phase == "shared" || !(shared || p.phase.ends_with("-traced"));
         let mut counters: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        for state in repeat.phases.iter().filter(wanted).filter_map(|p| p.state.as_ref()) {
+        for state in states() {
             for (name, v) in crate::state::counters(state) {
                 counters.entry(name).or_default().push(v);
             }
