@@ -3,7 +3,8 @@
 //! RUN is the folder of `cotenant run … --keep-traces`: its traces hold every kernel of the iterations of the
 //! phases `solo-traced`, and its records say when each iteration began and ended, how long iterations took without
 //! the kernel clock, and what the GPU's counters said meanwhile. One file for each workload goes to
-//! `devices/timelines/DEVICE/`.
+//! `devices/timelines/DEVICE/`. With `--times-only` RUN needs no traces: the files that exist keep their kernels and
+//! get the times and counters of its phases `solo`.
 
 use clap::Args as ClapArgs;
 use cotenant_sim::recorded::align::{self, Launch, Median, Transfer};
@@ -23,6 +24,10 @@ use std::path::{Path, PathBuf};
 const FOLDER: &str = "devices/timelines";
 /// Source file that embeds them.
 const LIST: &str = "crates/sim/src/recorded/files.rs";
+/// Share of a counter's windows from which on it tells of the phase.
+const WITHIN: f64 = 0.7;
+/// CUPTI's number of copies from the device to the host.
+const TO_HOST: u8 = 2;
 /// Longest name of a kernel that is kept, characters.
 const NAME: usize = 160;
 
@@ -30,6 +35,9 @@ const NAME: usize = 160;
 pub struct Args {
     /// Folder of a run on a real GPU, made with --keep-traces
     run: PathBuf,
+    /// Take no kernels from the run, only wall and event times and counters, for the time lines that exist
+    #[arg(long)]
+    times_only: bool,
     /// Name of the device card; by default the built-in card of the run's device
     #[arg(long)]
     device: Option<String>,
@@ -49,8 +57,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Some(d) => d.clone(),
         None => card_of(&run.manifest.device.name)?,
     };
-    let traces = read_traces(&args.run.join("traces"))?;
     let folder = args.out.join(&device);
+    if args.times_only {
+        return retime(&run, &folder);
+    }
+    let traces = read_traces(&args.run.join("traces"))?;
     std::fs::create_dir_all(&folder).map_err(|e| format!("make {}: {e}", folder.display()))?;
     let mut written = 0;
     for (stem, recorded) in recorded(&run, &traces, &device)? {
@@ -77,6 +88,37 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         ));
     }
     embed()
+}
+
+/// Gives the time lines in `folder` the times and counters of the phases `solo` of a run.
+fn retime(run: &Run, folder: &Path) -> Result<(), Failure> {
+    let mut changed = 0;
+    for trial in &run.manifest.trials {
+        for tenant in &trial.tenants {
+            let Some(workload) = workload(tenant)? else { continue };
+            let path = folder.join(format!("{}.json", workload.file_stem()));
+            let mut solo = solo(run, &trial.id, &tenant.name);
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            if solo.walls.is_empty() {
+                continue;
+            }
+            let mut r = Recorded::from_json(&text).map_err(|e| format!("read {}: {e}", path.display()))?;
+            let before = r.wall_ns;
+            let m = &run.manifest;
+            solo.times(&mut r);
+            r.provenance.times = Some(format!("{}/{}, {}", m.name, trial.id, m.provenance.started));
+            r.check().map_err(|e| format!("{e} ({})", path.display()))?;
+            let text = r.to_json().map_err(|e| e.to_string())?;
+            std::fs::write(&path, text).map_err(|e| format!("write {}: {e}", path.display()))?;
+            let [before, now] = [before, r.wall_ns].map(|ns| ns as f64 / 1e6);
+            println!("{}: wall {before:.2} ms, now {now:.2} ms", path.display());
+            changed += 1;
+        }
+    }
+    if changed == 0 {
+        return Err(format!("find a time line in {} of a workload that the run has alone", folder.display()));
+    }
+    Ok(())
 }
 
 /// Writes the list of time lines that the program carries: all files below [`FOLDER`].
@@ -162,7 +204,11 @@ fn kept(trace: Trace) -> Kept {
     let transfers = trace
         .transfers
         .iter()
-        .map(|t| Transfer { start_ns: t.start_ns, duration_ns: t.duration_ns })
+        .map(|t| Transfer {
+            start_ns: t.start_ns,
+            duration_ns: t.duration_ns,
+            to_host: t.direction == TO_HOST,
+        })
         .collect();
     Kept { trace, launches, transfers, shapes }
 }
@@ -177,6 +223,21 @@ struct Solo {
     busy: Vec<u64>,
     tokens: u64,
     states: Vec<GpuState>,
+}
+
+impl Solo {
+    /// Puts in what was measured without the kernel clock. There are wall times: the caller has looked.
+    fn times(&mut self, r: &mut Recorded) {
+        self.walls.sort_unstable();
+        let at = |share: f64| {
+            let i = (share * (self.walls.len().saturating_sub(1)) as f64).round() as usize;
+            self.walls.get(i).copied().unwrap_or(0)
+        };
+        r.wall_ns = at(0.5);
+        r.wall_spread_ns = SPREAD_SHARES.map(at);
+        r.event_ns = align::median(&mut self.events);
+        r.measured = means(&self.states);
+    }
 }
 
 fn recorded(run: &Run, traces: &[Kept], device: &str) -> Result<Vec<(String, Recorded)>, Failure> {
@@ -286,12 +347,6 @@ fn assemble(
     let reserved = facts.get("memory_reserved").and_then(serde_json::Value::as_u64).unwrap_or(0);
     let pid = kept.trace.pid;
     let process = solo.states.iter().filter_map(|s| s.process_memory_bytes.get(&pid).copied()).max();
-    solo.walls.sort_unstable();
-    let at = |share: f64| {
-        // Not empty: checked before; the share is below 1.
-        let i = (share * (solo.walls.len() - 1) as f64).round() as usize;
-        solo.walls.get(i).copied().unwrap_or(0)
-    };
     // Only the shapes of this sequence, numbered as they come.
     let mut number: BTreeMap<u32, u32> = BTreeMap::new();
     let mut kernels = Vec::new();
@@ -307,7 +362,7 @@ fn assemble(
         })
         .collect();
     let m = &run.manifest;
-    Recorded {
+    let mut out = Recorded {
         format: FORMAT,
         device: device.to_owned(),
         workload,
@@ -321,22 +376,26 @@ fn assemble(
             transformers: fact("transformers"),
             weights: fact("weights"),
             recorder: format!("cotenant {}, {}", m.provenance.version, m.provenance.git_revision),
+            times: None,
         },
         iterations: median.iterations,
         dropped: median.dropped,
         tokens_per_iteration: solo.tokens,
         memory_bytes: process.unwrap_or(reserved),
-        wall_ns: at(0.5),
-        wall_spread_ns: SPREAD_SHARES.map(at),
-        event_ns: align::median(&mut solo.events),
+        wall_ns: 0,
+        wall_spread_ns: [0; SPREAD_SHARES.len()],
+        event_ns: 0,
         traced_wall_ns: median.wall_ns,
         busy_ns: align::median(&mut solo.busy),
         tail_ns: median.tail_ns,
         between_ns: median.between_ns,
-        measured: means(&solo.states),
+        measured: Measured::default(),
+        host_reads: median.host_reads.clone(),
         kernels,
         steps,
-    }
+    };
+    solo.times(&mut out);
+    out
 }
 
 fn kernel(trace: &Trace, shape: &Shape) -> RecordedKernel {
@@ -353,10 +412,12 @@ fn kernel(trace: &Trace, shape: &Shape) -> RecordedKernel {
     }
 }
 
-/// Means of the counters over the phases, to a hundredth.
+/// Means of the counters over the phases, to a hundredth: over those that their windows lie in, where there are any.
 fn means(states: &[GpuState]) -> Measured {
+    let within = |s: &&GpuState| s.gpm_share.is_none_or(|share| share >= WITHIN);
+    let any = states.iter().any(|s| s.gpm_share.is_some() && within(&s));
     let mean = |f: fn(&GpuState) -> Option<f64>| {
-        let v: Vec<f64> = states.iter().filter_map(f).collect();
+        let v: Vec<f64> = states.iter().filter(|s| !any || within(s)).filter_map(f).collect();
         let mean = v.iter().sum::<f64>() / v.len() as f64;
         (!v.is_empty()).then(|| (mean * 100.0).round() / 100.0)
     };

@@ -274,6 +274,9 @@ pub struct Contention {
     pub duplex_share: Option<f64>,
     /// Global atomics of one warp that are under way at the same time.
     pub atomics_inflight: Option<f64>,
+    /// What kernels of different models gain by running at the same time, as a share of what they would gain if each
+    /// kept its own rate, 0..1. At 0 they might as well take turns.
+    pub model_overlap: Option<f64>,
 }
 
 /// Costs of launching, ns.

@@ -141,6 +141,7 @@ fn measured(c: &DeviceCard) -> Result<(), CardError> {
         ("contention.tensor_mma_share", c.contention.tensor_mma_share, 0.01, 1.0),
         ("contention.duplex_share", c.contention.duplex_share, 0.5, 1.0),
         ("contention.atomics_inflight", c.contention.atomics_inflight, 1.0, 1e6),
+        ("contention.model_overlap", c.contention.model_overlap, 0.0, 1.0),
         ("sharing.switch_ns", c.sharing.switch_ns, 0.0, 1e9),
         ("placement.block_start_ns", c.placement.block_start_ns, 0.0, 1e6),
         ("placement.block_spread", c.placement.block_spread, 0.0, 0.25),

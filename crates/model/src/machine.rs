@@ -41,6 +41,9 @@ pub enum Station {
     L2Port,
 }
 
+/// Time lost at a switch between processes where the card does not tell, ns: the H100's.
+pub const SWITCH_NS: f64 = 2.0e5;
+
 /// Number of stations of one SM.
 pub const STATIONS: usize = 10;
 
@@ -76,6 +79,8 @@ pub struct Machine {
     pub duplex_share: f64,
     /// Atomics that a warp has under way.
     pub atomics_inflight: f64,
+    /// What kernels of different recorded models gain by running at the same time, 0..1.
+    pub model_overlap: f64,
     /// Hit in L1, ns.
     pub l1_ns: f64,
     /// L2: bandwidth and latency.
@@ -220,6 +225,7 @@ impl Machine {
             tensor_mma_share: x.tensor_mma_share.unwrap_or(if s.capability == (9, 0) { 0.667 } else { 1.0 }),
             duplex_share: x.duplex_share.unwrap_or(0.92),
             atomics_inflight: x.atomics_inflight.unwrap_or(16.0),
+            model_overlap: x.model_overlap.unwrap_or(0.0),
             l1_ns: card.latency.l1_ns.unwrap_or(33.0 / ghz),
             l2: Loaded::new(l2_curve, l2_read, l2_copy),
             dram: Loaded::new(dram_curve, dram_read, dram_copy),
@@ -231,8 +237,8 @@ impl Machine {
             launch_ns: [plain, card.launch.ex_ns.unwrap_or(plain), card.launch.graph_ns.unwrap_or(1500.0)],
             launch_gap_ns: card.launch.gap_ns.unwrap_or(1000.0),
             empty_ns: card.launch.empty_ns.unwrap_or(1200.0),
-            time_slice_ns: card.sharing.time_slice_ns.unwrap_or(2.1e6),
-            switch_ns: card.sharing.switch_ns.unwrap_or(1.5e5),
+            time_slice_ns: card.sharing.time_slice_ns.unwrap_or(2.0e6),
+            switch_ns: card.sharing.switch_ns.unwrap_or(SWITCH_NS),
             priority_per_block: card.sharing.priority_per_block.unwrap_or(true),
             order: card.placement.order,
             leftover: card.placement.leftover.unwrap_or(true),

@@ -8,7 +8,7 @@
 
 use crate::floor::{Ended, Floor, Request};
 use crate::noise;
-use crate::rates::{Memory, Rates, same_speed};
+use crate::rates::{Memory, Part, Rates, same_speed};
 use crate::scenario::{BlockSpan, Direction, Mode, Outcome, Scenario, Span, StreamResult, Work};
 use crate::stream::{Host, Stand};
 use crate::{SimError, SmSet};
@@ -81,6 +81,8 @@ struct Engine<'a> {
     kernels: Vec<KernelLoad>,
     /// When the last launch of each kernel reached the device, as a count.
     arrived: Vec<u64>,
+    /// What the rates need of each kernel besides.
+    parts: Vec<Part>,
     /// Kernel key of each slot of each stream's pattern.
     keys: Vec<Vec<u32>>,
     active: Vec<Option<Active>>,
@@ -115,6 +117,7 @@ impl<'a> Engine<'a> {
         let mut contexts: Vec<u32> = Vec::new();
         let mut floor_of = Vec::new();
         let mut kernels = Vec::new();
+        let mut parts = Vec::new();
         let mut keys = Vec::new();
         for s in &scenario.streams {
             floor_of.push(match scenario.mode {
@@ -136,6 +139,7 @@ impl<'a> Engine<'a> {
                 let at = found.map_or(kernels.len(), |i| first + i);
                 if at == kernels.len() {
                     kernels.push(*k);
+                    parts.push(Part { recorded: s.pacing.is_some(), share: 0.0 });
                 }
                 of_slot.push(at as u32);
             }
@@ -157,8 +161,9 @@ impl<'a> Engine<'a> {
             floors: vec![Floor::new(m.spec.sms, each); contexts.len().max(1)],
             floor_of,
             arrived: vec![0; kernels.len()],
-            rates: Rates::new(memory, &kernels, scenario.streams.len()),
+            rates: Rates::new(memory, &kernels, &scenario.streams),
             kernels,
+            parts,
             keys,
             active: Vec::new(),
             arrivals: 0,
@@ -195,8 +200,9 @@ impl<'a> Engine<'a> {
             self.take_turns();
             if self.dirty {
                 self.place();
+                self.book_shares();
                 let floor = &mut self.floors[self.slices.running];
-                self.rates.assign(self.m, &self.kernels, &self.arrived, floor);
+                self.rates.assign(self.m, &self.kernels, &self.arrived, &self.parts, floor);
                 self.dirty = false;
             }
             let dt = self.until_next();
@@ -244,7 +250,9 @@ impl<'a> Engine<'a> {
                 let mask = spec.sms.unwrap_or_else(|| SmSet::range(0, self.m.spec.sms));
                 let holding = Holding::of_block(&self.m.spec, &k.shape);
                 let wave = u64::from(Holding::of_sm(&self.m.spec).fit(&holding).0) * u64::from(mask.len());
+                // What drift does to a recorded kernel is in its recorded duration.
                 let drifts = self.noise > 0.0
+                    && spec.pacing.is_none()
                     && self.m.block_spread > 0.0
                     && u64::from(k.shape.blocks) >= DRIFT_WAVES * wave;
                 let kernel = self.keys[stream][slot];
@@ -373,6 +381,18 @@ impl<'a> Engine<'a> {
             }
             if a.unplaced > 0 && self.m.leftover {
                 closed = closed.or(&a.mask);
+            }
+        }
+    }
+
+    /// Books for each kernel how much of its launch is on the device.
+    fn book_shares(&mut self) {
+        let each = Holding::of_sm(&self.m.spec);
+        for a in self.active.iter().flatten() {
+            let wave = each.fit(&a.holding).0.saturating_mul(a.mask.len());
+            let alone = (a.resident + a.unplaced).min(wave).max(1);
+            if let Some(p) = self.parts.get_mut(a.kernel as usize) {
+                p.share = (f64::from(a.resident) / f64::from(alone)).min(1.0);
             }
         }
     }

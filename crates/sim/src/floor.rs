@@ -119,7 +119,7 @@ impl Floor {
         order: Order,
         mut spread: Option<&mut dyn FnMut() -> f64>,
     ) -> u32 {
-        let mut placed = 0;
+        let mut placed = if spread.is_none() { self.fill(r, now) } else { 0 };
         while placed < r.blocks {
             let left = r.blocks - placed;
             let Some((at, room)) = self.choose(r, order) else { break };
@@ -134,29 +134,60 @@ impl Floor {
                 Order::MostRoom => (usable.lowest(left), 1),
                 Order::Packed => (usable.lowest(1), room.min(left)),
             };
-            let at = self.split(at, &take);
-            let g = &mut self.groups[at];
-            let count = take.len() * each;
-            g.free = g.free.minus(&r.holding, each);
-            match g.cohorts.last_mut() {
-                Some(c) if c.launch == r.launch && c.started == now => c.blocks += each,
-                _ => g.cohorts.push(Cohort {
-                    launch: r.launch,
-                    kernel: r.kernel,
-                    blocks: each,
-                    holding: r.holding,
-                    started: now,
-                    delay: r.delay,
-                    remaining: r.iterations * spread.as_mut().map_or(1.0, |f| f()),
-                    rate: 0.0,
-                }),
-            }
-            placed += count;
+            placed += self.put(at, &take, each, r, now, &mut spread);
         }
         if placed > 0 {
             self.merge();
         }
         placed
+    }
+
+    /// Fills all SMs at once where the blocks are enough for that, in whatever order; returns how many went there.
+    fn fill(&mut self, r: &Request, now: f64) -> u32 {
+        let room = |g: &Group| (g.free.fit(&r.holding).0, g.sms.and(&r.mask));
+        let all: u64 =
+            self.groups.iter().map(room).map(|(each, sms)| u64::from(each) * u64::from(sms.len())).sum();
+        if all == 0 || all > u64::from(r.blocks) {
+            return 0;
+        }
+        let mut placed = 0;
+        // Groups that a split adds lie behind these and have nothing to do with the mask.
+        for at in 0..self.groups.len() {
+            let (each, sms) = room(&self.groups[at]);
+            if each > 0 && !sms.is_empty() {
+                placed += self.put(at, &sms, each, r, now, &mut None);
+            }
+        }
+        placed
+    }
+
+    /// Puts `each` blocks on each SM of `take`, a part of group `at`; returns how many that are.
+    fn put(
+        &mut self,
+        at: usize,
+        take: &SmSet,
+        each: u32,
+        r: &Request,
+        now: f64,
+        spread: &mut Option<&mut dyn FnMut() -> f64>,
+    ) -> u32 {
+        let at = self.split(at, take);
+        let g = &mut self.groups[at];
+        g.free = g.free.minus(&r.holding, each);
+        match g.cohorts.last_mut() {
+            Some(c) if c.launch == r.launch && c.started == now => c.blocks += each,
+            _ => g.cohorts.push(Cohort {
+                launch: r.launch,
+                kernel: r.kernel,
+                blocks: each,
+                holding: r.holding,
+                started: now,
+                delay: r.delay,
+                remaining: r.iterations * spread.as_mut().map_or(1.0, |f| f()),
+                rate: 0.0,
+            }),
+        }
+        take.len() * each
     }
 
     /// The group for the next block and how many fit on each of its SMs: the most room (ties: the lowest SM), or
@@ -320,5 +351,27 @@ mod tests {
         f.take_ended(&mut ended);
         assert!(f.is_empty());
         assert_eq!(f.groups[0].free, sm());
+    }
+
+    #[test]
+    fn filling_at_once_is_placing_one_by_one() {
+        for (before, blocks) in [(0, 264), (50, 214), (50, 900), (132, 131), (7, 256), (200, 64)] {
+            let mask = SmSet::range(10, 110);
+            let mut floors = [Floor::new(132, sm()), Floor::new(132, sm())];
+            for f in &mut floors {
+                f.place(&request(0, 1024, before, SmSet::range(0, 132)), 0.0, Order::MostRoom, None);
+            }
+            let [at_once, singly] = &mut floors;
+            let placed = at_once.place(&request(1, 1024, blocks, mask), 1.0, Order::MostRoom, None);
+            let one = |f: &mut Floor| f.place(&request(1, 1024, 1, mask), 1.0, Order::MostRoom, None);
+            let mut by_one = 0;
+            while by_one < blocks && one(singly) == 1 {
+                by_one += 1;
+            }
+            assert_eq!(placed, by_one, "{blocks} beside {before}");
+            for i in 0..132 {
+                assert_eq!(blocks_on(at_once, i, 1), blocks_on(singly, i, 1), "SM {i}, {blocks} beside {before}");
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! How fast each resident block runs: the model solved for what is on the SMs, and remembered.
 
 use crate::floor::Floor;
+use crate::scenario::Stream;
 use cotenant_model::demand::KernelLoad;
 use cotenant_model::{Machine, Resident, solve};
 use std::collections::HashMap;
@@ -42,12 +43,21 @@ pub(crate) fn same_speed(a: &KernelLoad, b: &KernelLoad) -> bool {
     a.shape == b.shape && a.demand == b.demand && (a.iterations == b.iterations || !b.demand.caches_in_l1)
 }
 
+/// A kernel of a run, as [`Rates`] needs it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    /// Of a recorded model: what it asks of the machine is an estimate.
+    pub recorded: bool,
+    /// Blocks of its launch that are on the device, of those that would be if it had its SMs to itself, 0..1.
+    pub share: f64,
+}
+
 /// Rates of one run.
 pub(crate) struct Rates<'a> {
     memory: MutexGuard<'a, Memory>,
     /// Of each kernel of the run, its number in the memory.
     numbers: Vec<u32>,
-    /// See [`FEW_KERNELS`].
+    /// See [`FEW_KERNELS`]; and always for several recorded models, which take turns ([`Rates::turns`]).
     coarse: bool,
     /// Times the model was solved.
     pub solves: u64,
@@ -55,25 +65,34 @@ pub(crate) struct Rates<'a> {
 
 impl<'a> Rates<'a> {
     /// Rates for a run with these kernels.
-    pub fn new(memory: &'a Mutex<Memory>, kernels: &[KernelLoad], streams: usize) -> Rates<'a> {
+    pub fn new(memory: &'a Mutex<Memory>, kernels: &[KernelLoad], streams: &[Stream]) -> Rates<'a> {
         // A panic elsewhere leaves the memory sound: entries are added whole.
         let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
         if memory.known.len() > MOST_KNOWN {
             *memory = Memory::default();
         }
         let numbers = kernels.iter().map(|k| memory.number(k)).collect();
-        Rates { memory, numbers, coarse: streams > 2 && kernels.len() > FEW_KERNELS, solves: 0 }
+        let models = streams.iter().filter(|s| s.pacing.is_some()).count();
+        let coarse = models > 1 || (streams.len() > 2 && kernels.len() > FEW_KERNELS);
+        Rates { memory, numbers, coarse, solves: 0 }
     }
 
-    /// Sets the rate of every cohort on `floor`. `kernels` and `arrivals` (when the launch reached the device) are
-    /// indexed by [`crate::floor::Cohort::kernel`].
-    pub fn assign(&mut self, m: &Machine, kernels: &[KernelLoad], arrivals: &[u64], floor: &mut Floor) {
+    /// Sets the rate of every cohort on `floor`. `kernels`, `arrivals` (when the launch reached the device) and `parts`
+    /// are indexed by [`crate::floor::Cohort::kernel`].
+    pub fn assign(
+        &mut self,
+        m: &Machine,
+        kernels: &[KernelLoad],
+        arrivals: &[u64],
+        parts: &[Part],
+        floor: &mut Floor,
+    ) {
         let (classes, class_of) = classes(floor, arrivals);
         if classes.is_empty() {
             return;
         }
         if self.coarse || (kernels.len() > FEW_KERNELS && classes.len() > MOST_CLASSES) {
-            return self.assign_coarsely(m, kernels, &classes, floor);
+            return self.assign_coarsely(m, kernels, &classes, parts, floor);
         }
         let mut key = Vec::with_capacity(classes.len() * 8);
         let mut met: Vec<u32> = Vec::new();
@@ -101,9 +120,17 @@ impl<'a> Rates<'a> {
     }
 
     /// Rates where the SMs hold too many different things: each kernel has those that it would have on its SMs alone,
-    /// and all that draw on device memory (or L2) slow down together once they ask for more than there is. What
-    /// kernels on the same SM take from each other is left out.
-    fn assign_coarsely(&mut self, m: &Machine, kernels: &[KernelLoad], classes: &[Class], floor: &mut Floor) {
+    /// less what recorded models take from each other ([`turns`]), and all that draw on device memory (or L2) slow
+    /// down together once they ask for more than there is. What other kernels on the same SM take from each other is
+    /// left out.
+    fn assign_coarsely(
+        &mut self,
+        m: &Machine,
+        kernels: &[KernelLoad],
+        classes: &[Class],
+        parts: &[Part],
+        floor: &mut Floor,
+    ) {
         let apart = apart(classes);
         let mut alone: Vec<[f64; 3]> = Vec::with_capacity(apart.len());
         for one in &apart {
@@ -118,6 +145,13 @@ impl<'a> Rates<'a> {
             // Three numbers were put there.
             alone.push(std::array::from_fn(|i| known.get(i).copied().unwrap_or(0.0)));
         }
+        let of = |one: &Class| one.1.first().and_then(|b| parts.get(b.0 as usize)).filter(|p| p.recorded);
+        let together = turns(apart.iter().filter_map(of).map(|p| p.share), m.model_overlap);
+        for (one, a) in apart.iter().zip(&mut alone) {
+            if of(one).is_some() {
+                a.iter_mut().for_each(|v| *v *= together);
+            }
+        }
         let sum = |i: usize| alone.iter().map(|a| a[i]).sum::<f64>();
         let over = (sum(1) / m.dram.copy_gbs()).max(sum(2) / m.l2.copy_gbs()).max(1.0);
         for c in floor.groups.iter_mut().flat_map(|g| &mut g.cohorts) {
@@ -127,6 +161,17 @@ impl<'a> Rates<'a> {
             }
         }
     }
+}
+
+/// Factor on the rates of launches of recorded models that are on the device together, given the share of each
+/// launch's blocks that is there. Launches that took turns would have rates that sum to one launch's; of what they
+/// have beyond that when each keeps its own rate, the part `overlap` remains.
+///
+/// Why such a rule and not the laws of resources: what recorded kernels do to each other in L2 and at the
+/// SMs is not known, and on the H100 it eats what filling idle SMs brings (`docs/design/simulated-models.md`).
+fn turns(shares: impl Iterator<Item = f64>, overlap: f64) -> f64 {
+    let sum: f64 = shares.sum();
+    if sum > 1.0 { (1.0 + overlap * (sum - 1.0)) / sum } else { 1.0 }
 }
 
 /// Gives each cohort the rate of its kernel in its class.
@@ -240,4 +285,20 @@ fn residents<'k>(kernels: &'k [KernelLoad], classes: &[Class]) -> Vec<Resident<'
         }
     }
     residents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn launches_that_take_turns_are_as_fast_as_one() {
+        let two = |overlap| turns([1.0, 1.0].into_iter(), overlap);
+        assert!((two(0.0) - 0.5).abs() < 1e-12 && (two(1.0) - 1.0).abs() < 1e-12);
+        assert!((two(0.5) - 0.75).abs() < 1e-12);
+        // A launch of which few blocks found room takes little from the other.
+        assert!((turns([1.0, 0.25].into_iter(), 0.0) - 0.8).abs() < 1e-12);
+        // Alone, however few of its blocks are there, a launch is as fast as alone.
+        assert!((turns([0.3].into_iter(), 0.0) - 1.0).abs() < 1e-12);
+    }
 }

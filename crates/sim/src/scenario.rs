@@ -89,6 +89,8 @@ pub struct PacingStep {
     pub host_ns: f64,
     /// Least pause on the device after the launch before, ns.
     pub lag_ns: f64,
+    /// The host reads something of the device first: its time counts from the end of the launch before.
+    pub reads: bool,
 }
 
 /// The host side of one request of a paced stream.

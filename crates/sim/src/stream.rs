@@ -105,6 +105,9 @@ impl<'a> Host<'a> {
         }
         let (slot, work) = self.work();
         let paced = self.spec.pacing.as_ref().and_then(|p| p.steps.get(slot));
+        if paced.is_some_and(|p| p.reads) {
+            self.free = self.free.max(self.last_end);
+        }
         let submit = self.free;
         let (spent, lag) = match (paced, work) {
             (Some(p), _) => (p.host_ns * self.request.2, p.lag_ns),

@@ -5,6 +5,7 @@ use super::source;
 use crate::backend::{Backend, Phase, TrialError};
 use cotenant_model::DeviceCard;
 use cotenant_model::card::Order;
+use cotenant_model::machine::SWITCH_NS;
 use cotenant_spec::plan::{Protocol, Sharing, Work};
 
 /// Percentages asked for. Each costs a process start.
@@ -49,13 +50,15 @@ pub fn grants(b: &mut dyn Backend, card: &mut DeviceCard) -> Result<(), TrialErr
         card.sharing.mps_percentage_sms = PERCENTAGES.into_iter().zip(given).collect();
     }
     card.sharing.mps_half_common_sms = common_sms(b, sms)?;
-    card.sharing.time_slice_ns = time_slice(b)?;
+    // A pause is the other's slice and the switches to it and back.
+    let switches = 2.0 * card.sharing.switch_ns.unwrap_or(SWITCH_NS);
+    card.sharing.time_slice_ns = pause(b)?.map(|p| p - switches).filter(|&slice| slice > 0.0);
     card.sharing.priority_per_block = Some(priority(b, sms)?);
     card.sharing.priority_preempts = Some(false);
     card.sharing.source = source(
         b,
         "SMs that each client or context sees; slice: median pause of 20 µs kernels beside a process of 40 ms \
-         kernels; priority: one-block kernels beside 40 waves, high against low",
+         kernels, less two switches; priority: one-block kernels beside 40 waves, high against low",
     );
     Ok(())
 }
@@ -80,8 +83,8 @@ fn common_sms(b: &mut dyn Backend, sms: u32) -> Result<Option<u32>, TrialError> 
     }))
 }
 
-/// A loop of short kernels beside a process of long ones: its longer pauses are the other's slices.
-fn time_slice(b: &mut dyn Backend) -> Result<Option<f64>, TrialError> {
+/// A loop of short kernels beside a process of long ones: its longer pauses, which are the other's slices, ns.
+fn pause(b: &mut dyn Backend) -> Result<Option<f64>, TrialError> {
     let loads = [spin(1, 32, 20_000.0, 2000), spin(1, 32, 40_000_000.0, 4)];
     let t = trial(Sharing::Processes, Protocol::Steady, &loads)?;
     let run = b.open(&t, 0)?.run(Phase::Shared)?;

@@ -33,6 +33,8 @@ pub struct Transfer {
     pub start_ns: u64,
     /// Duration.
     pub duration_ns: u64,
+    /// A copy from the device to the host.
+    pub to_host: bool,
 }
 
 /// The median iteration.
@@ -50,6 +52,8 @@ pub struct Median {
     pub between_ns: u64,
     /// Wall time, ns.
     pub wall_ns: u64,
+    /// Steps before which most iterations copied something to the host, and the device then waited for the host.
+    pub host_reads: Vec<u32>,
 }
 
 /// Median of a list, the lower of two middle ones; 0 of none.
@@ -85,11 +89,13 @@ pub fn align(iterations: &[(u64, u64)], launches: &[Launch], transfers: &[Transf
         .filter(|(_, l)| l.iter().map(|l| l.kernel).eq(usual.iter().copied()))
         .collect();
     let mut steps = Vec::with_capacity(usual.len());
+    let mut host_reads = Vec::new();
     let (mut durations, mut gaps, mut waits) = (Vec::new(), Vec::new(), Vec::new());
     for (i, &kernel) in usual.iter().enumerate() {
         durations.clear();
         gaps.clear();
         waits.clear();
+        let mut reads = 0;
         for (span, l) in &kept {
             let before = if i == 0 { span.0 } else { l[i - 1].start_ns + l[i - 1].duration_ns };
             durations.push(l[i].duration_ns);
@@ -98,6 +104,7 @@ pub fn align(iterations: &[(u64, u64)], launches: &[Launch], transfers: &[Transf
                 let from = transfers.partition_point(|t| t.start_ns < l[i - 1].start_ns);
                 let to = transfers.partition_point(|t| t.start_ns < l[i].start_ns);
                 let between = &transfers[from..to.max(from)];
+                reads += usize::from(between.iter().any(|t| t.to_host));
                 waits.push((between.iter().map(|t| t.duration_ns).sum::<u64>(), between.len() as u64 + 1));
             }
         }
@@ -110,6 +117,9 @@ pub fn align(iterations: &[(u64, u64)], launches: &[Launch], transfers: &[Transf
             let at_hand = gap_ns <= moved + hops * BACK_TO_BACK_NS;
             if at_hand { gap_ns } else { (moved + hops * HOP_NS).min(gap_ns) }
         };
+        if 2 * reads > kept.len() && gap_ns > lag_ns {
+            host_reads.push(i as u32);
+        }
         steps.push(Step { kernel, duration_ns: median(&mut durations), gap_ns, lag_ns });
     }
     let end = |l: &[Launch]| l.last().map_or(0, |l| l.start_ns + l.duration_ns);
@@ -125,6 +135,7 @@ pub fn align(iterations: &[(u64, u64)], launches: &[Launch], transfers: &[Transf
         tail_ns: median(&mut tails),
         between_ns: median(&mut between),
         wall_ns,
+        host_reads,
         steps,
     })
 }
@@ -187,12 +198,13 @@ mod tests {
     fn transfers_between_launches_are_the_devices_lag() {
         let parts = [iteration(0, &[(1, 100, 50), (2, 4_000, 20), (2, 30_000, 20)])];
         let (spans, launches) = all(&parts);
-        let between = [Transfer { start_ns: 1_500, duration_ns: 900 }];
+        let between = [Transfer { start_ns: 1_500, duration_ns: 900, to_host: false }];
         let m = align(&spans, &launches, &between).expect("aligned");
         // 4,000 ns with a setting of 900 in between is back to back; without it the host was late.
         assert_eq!((m.steps[1].gap_ns, m.steps[1].lag_ns), (4_000, 4_000));
         assert!(align(&spans, &launches, &[]).expect("aligned").steps[1].waits_for_host());
         assert_eq!((m.steps[2].gap_ns, m.steps[2].lag_ns), (30_000, HOP_NS));
+        assert!(m.host_reads.is_empty());
     }
 
     #[test]

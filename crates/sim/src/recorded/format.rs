@@ -179,6 +179,10 @@ pub struct Provenance {
     pub weights: String,
     /// Version of this program, with its git revision.
     pub recorder: String,
+    /// Run whose phases without the kernel clock gave the wall and event times and the counters, where that is not
+    /// `run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<String>,
 }
 
 /// The time line of one workload on one device.
@@ -217,6 +221,9 @@ pub struct Recorded {
     pub between_ns: u64,
     /// What the GPU's counters said.
     pub measured: Measured,
+    /// Steps before which the host read something of the device, and so waited for all launches before; ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_reads: Vec<u32>,
     /// Kernels with their shapes.
     pub kernels: Vec<RecordedKernel>,
     /// Launches in order.
@@ -320,6 +327,11 @@ impl Recorded {
                 let v = format!("{s:?}");
                 return Err(impossible(format!("steps[{i}]"), v, "times below an hour, lag within the gap"));
             }
+        }
+        let reads = &self.host_reads;
+        if !reads.is_sorted_by(|a, b| a < b) || reads.iter().any(|&i| i == 0 || i as usize >= self.steps.len()) {
+            let must = "ascending numbers of steps from 1 on";
+            return Err(impossible("host_reads".into(), format!("{reads:?}"), must));
         }
         let times = [
             ("wall_ns", self.wall_ns),
@@ -434,6 +446,7 @@ pub(super) mod tests {
             tail_ns: 10_000,
             between_ns: 20_000,
             measured: Measured { dram_pct: Some(5.0), tensor_pct: Some(10.0), ..Measured::default() },
+            host_reads: Vec::new(),
             kernels: vec![
                 kernel("gemm", Class::Gemm, 168, 200_000),
                 kernel("elementwise", Class::Elementwise, 32, 0),

@@ -4,6 +4,7 @@
 //! device's own lag) that is when the host submitted it; where it followed back to back it had been submitted
 //! before, at a time that is not seen. Between two launches that waited for the host, the host is taken to have
 //! worked evenly; behind the last of them it goes on at its median pace. No launch is submitted after it started.
+//! Where the host read something of the device, its time counts from the end of the launch before.
 //!
 //! The kernel clock itself costs host time, so all of the host's times are stretched by one factor with which the
 //! iteration, alone, takes the wall time that was measured without that clock. What is left where the device and
@@ -45,8 +46,10 @@ pub fn fit(r: &Recorded) -> Pace {
     let mut before = 0.0;
     let base: Vec<f64> = submitted
         .iter()
-        .map(|&s| {
-            let host = s - before;
+        .zip(&r.steps)
+        .zip(0u32..)
+        .map(|((&s, step), i)| {
+            let host = if r.host_reads.contains(&i) { step.gap_ns as f64 } else { s - before };
             before = s;
             host
         })
@@ -79,6 +82,9 @@ impl Pace {
     pub fn alone(&self, r: &Recorded) -> f64 {
         let (mut submitted, mut end) = (0.0, 0.0f64);
         for (i, s) in r.steps.iter().enumerate() {
+            if r.host_reads.contains(&(i as u32)) {
+                submitted = end.max(submitted);
+            }
             submitted += self.host_ns[i];
             let ready = if i == 0 { 0.0 } else { end + self.lag_ns[i] };
             end = ready.max(submitted) + s.duration_ns as f64 * self.device_factor;

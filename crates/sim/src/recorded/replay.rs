@@ -61,7 +61,8 @@ impl Replay {
             .host_ns
             .iter()
             .zip(&pace.lag_ns)
-            .map(|(&host_ns, &lag_ns)| PacingStep { host_ns, lag_ns })
+            .zip(0u32..)
+            .map(|((&host_ns, &lag_ns), i)| PacingStep { host_ns, lag_ns, reads: r.host_reads.contains(&i) })
             .collect();
         let middle = r.wall_spread_ns[4].max(1) as f64;
         let spread = super::SPREAD_SHARES
