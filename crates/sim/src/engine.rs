@@ -139,7 +139,8 @@ impl<'a> Engine<'a> {
                 let at = found.map_or(kernels.len(), |i| first + i);
                 if at == kernels.len() {
                     kernels.push(*k);
-                    parts.push(Part { recorded: s.pacing.is_some(), share: 0.0 });
+                    let sms = s.sms.unwrap_or_else(|| SmSet::range(0, m.spec.sms));
+                    parts.push(Part { recorded: s.pacing.is_some(), share: 0.0, sms });
                 }
                 of_slot.push(at as u32);
             }

@@ -370,7 +370,11 @@ mod tests {
             }
             assert_eq!(placed, by_one, "{blocks} beside {before}");
             for i in 0..132 {
-                assert_eq!(blocks_on(at_once, i, 1), blocks_on(singly, i, 1), "SM {i}, {blocks} beside {before}");
+                assert_eq!(
+                    blocks_on(at_once, i, 1),
+                    blocks_on(singly, i, 1),
+                    "SM {i}, {blocks} beside {before}"
+                );
             }
         }
     }

@@ -1,5 +1,6 @@
 //! How fast each resident block runs: the model solved for what is on the SMs, and remembered.
 
+use crate::SmSet;
 use crate::floor::Floor;
 use crate::scenario::Stream;
 use cotenant_model::demand::KernelLoad;
@@ -25,6 +26,8 @@ pub(crate) struct Memory {
     met: Vec<KernelLoad>,
     /// Composition, flattened → rates in its order.
     known: HashMap<Vec<u32>, Vec<f64>>,
+    /// SMs, kernel, blocks on each → its rate there alone, and what it draws from device memory and L2, GB/s.
+    alone: HashMap<[u32; 3], [f64; 3]>,
 }
 
 impl Memory {
@@ -50,6 +53,8 @@ pub(crate) struct Part {
     pub recorded: bool,
     /// Blocks of its launch that are on the device, of those that would be if it had its SMs to itself, 0..1.
     pub share: f64,
+    /// SMs that it may use.
+    pub sms: SmSet,
 }
 
 /// Rates of one run.
@@ -68,7 +73,7 @@ impl<'a> Rates<'a> {
     pub fn new(memory: &'a Mutex<Memory>, kernels: &[KernelLoad], streams: &[Stream]) -> Rates<'a> {
         // A panic elsewhere leaves the memory sound: entries are added whole.
         let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
-        if memory.known.len() > MOST_KNOWN {
+        if memory.known.len() + memory.alone.len() > MOST_KNOWN {
             *memory = Memory::default();
         }
         let numbers = kernels.iter().map(|k| memory.number(k)).collect();
@@ -137,19 +142,17 @@ impl<'a> Rates<'a> {
             let (sms, blocks) = one;
             let (k, b, _) = blocks.first().copied().unwrap_or_default();
             let number = self.numbers.get(k as usize).copied().unwrap_or(u32::MAX);
-            let known = self.memory.known.entry(vec![u32::MAX, *sms, number, b]).or_insert_with(|| {
+            alone.push(*self.memory.alone.entry([*sms, number, b]).or_insert_with(|| {
                 self.solves += 1;
                 let r = solve(m, &residents(kernels, std::slice::from_ref(one)));
-                vec![r.of.first().map_or(0.0, |r| r.per_ns), r.dram_gbs, r.l2_gbs]
-            });
-            // Three numbers were put there.
-            alone.push(std::array::from_fn(|i| known.get(i).copied().unwrap_or(0.0)));
+                [r.of.first().map_or(0.0, |r| r.per_ns), r.dram_gbs, r.l2_gbs]
+            }));
         }
         let of = |one: &Class| one.1.first().and_then(|b| parts.get(b.0 as usize)).filter(|p| p.recorded);
-        let together = turns(apart.iter().filter_map(of).map(|p| p.share), m.model_overlap);
         for (one, a) in apart.iter().zip(&mut alone) {
-            if of(one).is_some() {
-                a.iter_mut().for_each(|v| *v *= together);
+            if let Some(part) = of(one) {
+                let factor = turns(part, apart.iter().filter_map(of), m.model_overlap);
+                a.iter_mut().for_each(|v| *v *= factor);
             }
         }
         let sum = |i: usize| alone.iter().map(|a| a[i]).sum::<f64>();
@@ -163,14 +166,15 @@ impl<'a> Rates<'a> {
     }
 }
 
-/// Factor on the rates of launches of recorded models that are on the device together, given the share of each
-/// launch's blocks that is there. Launches that took turns would have rates that sum to one launch's; of what they
-/// have beyond that when each keeps its own rate, the part `overlap` remains.
+/// Factor on the rate of a launch of a recorded model among `all` that are on the device, itself included. Launches
+/// that took turns would have rates that sum to one launch's; of what they have beyond that when each keeps its own
+/// rate, the part `overlap` remains. A launch counts as far as its SMs are those of `this` one, and its blocks there.
 ///
 /// Why such a rule and not the laws of resources: what recorded kernels do to each other in L2 and at the
 /// SMs is not known, and on the H100 it eats what filling idle SMs brings (`docs/design/simulated-models.md`).
-fn turns(shares: impl Iterator<Item = f64>, overlap: f64) -> f64 {
-    let sum: f64 = shares.sum();
+fn turns<'p>(this: &Part, all: impl Iterator<Item = &'p Part>, overlap: f64) -> f64 {
+    let common = |p: &Part| f64::from(p.sms.and(&this.sms).len()) / f64::from(this.sms.len().max(1));
+    let sum: f64 = all.map(|p| p.share * common(p)).sum();
     if sum > 1.0 { (1.0 + overlap * (sum - 1.0)) / sum } else { 1.0 }
 }
 
@@ -293,12 +297,21 @@ mod tests {
 
     #[test]
     fn launches_that_take_turns_are_as_fast_as_one() {
-        let two = |overlap| turns([1.0, 1.0].into_iter(), overlap);
-        assert!((two(0.0) - 0.5).abs() < 1e-12 && (two(1.0) - 1.0).abs() < 1e-12);
-        assert!((two(0.5) - 0.75).abs() < 1e-12);
+        let part = |share, sms| Part { recorded: true, share, sms };
+        let all = SmSet::range(0, 132);
+        let near = |got: f64, want: f64| assert!((got - want).abs() < 1e-12, "{got}, not {want}");
+        let whole = part(1.0, all);
+        for (overlap, want) in [(0.0, 0.5), (0.5, 0.75), (1.0, 1.0)] {
+            near(turns(&whole, [whole, whole].iter(), overlap), want);
+        }
         // A launch of which few blocks found room takes little from the other.
-        assert!((turns([1.0, 0.25].into_iter(), 0.0) - 0.8).abs() < 1e-12);
+        near(turns(&whole, [whole, part(0.25, all)].iter(), 0.0), 0.8);
         // Alone, however few of its blocks are there, a launch is as fast as alone.
-        assert!((turns([0.3].into_iter(), 0.0) - 1.0).abs() < 1e-12);
+        near(turns(&part(0.3, all), [part(0.3, all)].iter(), 0.0), 1.0);
+        // On SMs of their own they do not meet; beside one that may be anywhere, half of the GPU gives half its time.
+        let halves = [part(1.0, SmSet::range(0, 66)), part(1.0, SmSet::range(66, 132))];
+        near(turns(&halves[0], halves.iter(), 0.0), 1.0);
+        near(turns(&halves[0], [halves[0], whole].iter(), 0.0), 0.5);
+        near(turns(&whole, [halves[0], whole].iter(), 0.0), 1.0 / 1.5);
     }
 }

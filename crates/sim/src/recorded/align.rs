@@ -208,6 +208,23 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_to_the_host_before_a_late_launch_is_a_read() {
+        let parts: Vec<_> = (0..3)
+            .map(|i| iteration(i * 100_000, &[(1, 100, 50), (2, 30_000, 20), (3, 1_000, 20), (4, 9_000, 5)]))
+            .collect();
+        let (spans, launches) = all(&parts);
+        let copy = |start_ns, to_host| Transfer { start_ns, duration_ns: 900, to_host };
+        // Before the second launch of all iterations; before the third, where the host was not late; before the
+        // fourth of one iteration only, and of all in the other direction.
+        let mut copies: Vec<Transfer> = (0..3)
+            .flat_map(|i| [copy(i * 100_000 + 1_000, true), copy(i * 100_000 + 30_500, true)])
+            .collect();
+        copies.push(copy(32_000, true));
+        copies.extend((0..3).map(|i| copy(i * 100_000 + 33_000, false)));
+        assert_eq!(align(&spans, &launches, &copies).expect("aligned").host_reads, [1]);
+    }
+
+    #[test]
     fn the_pause_between_phases_is_no_pause_between_iterations() {
         let parts = [
             iteration(0, &[(1, 100, 900)]),

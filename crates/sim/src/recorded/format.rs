@@ -329,7 +329,9 @@ impl Recorded {
             }
         }
         let reads = &self.host_reads;
-        if !reads.is_sorted_by(|a, b| a < b) || reads.iter().any(|&i| i == 0 || i as usize >= self.steps.len()) {
+        if !reads.is_sorted_by(|a, b| a < b)
+            || reads.iter().any(|&i| i == 0 || i as usize >= self.steps.len())
+        {
             let must = "ascending numbers of steps from 1 on";
             return Err(impossible("host_reads".into(), format!("{reads:?}"), must));
         }

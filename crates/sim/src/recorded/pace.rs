@@ -196,6 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn after_a_read_the_hosts_time_counts_from_the_launch_before() {
+        let mut r = sample(50, 30);
+        r.host_reads = vec![20];
+        let p = fit(&r);
+        assert!((p.alone(&r) / r.wall_ns as f64 - 1.0).abs() < 1e-3, "{}", p.alone(&r));
+        // 30 µs from submission to submission, of which the launch before takes 10.
+        assert!((p.host_ns[20] / (20_000.0 * p.host_factor) - 1.0).abs() < 1e-6, "{}", p.host_ns[20]);
+        assert!((p.host_ns[21] / (30_000.0 * p.host_factor) - 1.0).abs() < 1e-6, "{}", p.host_ns[21]);
+    }
+
+    #[test]
     fn nothing_is_submitted_after_it_started() {
         let mut r = sample(60, 20);
         for s in &mut r.steps[10..30] {

@@ -89,6 +89,63 @@ fn device_bound_models_share_the_device() {
     }
 }
 
+/// Slowdowns that were measured (`results/h100-sxm5-80gb/models-pairs`, `models-pairs-processes`, medians).
+#[test]
+fn pairs_are_slowed_as_on_the_h100() {
+    let pairs = [
+        (["distilgpt2", "distilgpt2"], [1.18, 1.18], [1.38, 1.38]),
+        (["distilbert", "distilbert"], [1.01, 1.02], [1.17, 1.17]),
+        (["distilbert", "mistral-7b"], [1.27, 1.15], [1.64, 1.35]),
+        (["distilgpt2", "llama-3.2-3b"], [1.07, 1.47], [2.03, 1.50]),
+        (["llama-3.2-3b", "mistral-7b"], [2.38, 1.55], [2.25, 2.04]),
+        (["mistral-7b", "mistral-7b"], [1.93, 1.93], [2.16, 2.16]),
+    ];
+    for (names, mps, slices) in pairs {
+        let both = names.map(|n| model(n).1);
+        let solo = [alone(&both[0]), alone(&both[1])];
+        for (mode, measured) in [(Mode::Concurrent, mps), (Mode::TimeSliced, slices)] {
+            let shared = medians(&together(&[&both[0], &both[1]], 20, mode, 1));
+            for i in 0..2 {
+                let got = shared[i] / solo[i];
+                let error = got / measured[i] - 1.0;
+                println!("{mode:?} {names:?} {i}: {got:.2} for {} ({:+.0} %)", measured[i], 100.0 * error);
+                assert!(error.abs() < 0.15, "{mode:?} {names:?} {i}: {got} for {}", measured[i]);
+            }
+        }
+    }
+}
+
+/// DistilGPT2 reads one value of the device in each pass. Were it not for that, two of them would hardly meet.
+#[test]
+fn a_host_that_reads_waits_for_the_neighbour() {
+    let (r, reads) = model("distilgpt2");
+    assert_eq!(r.host_reads.len(), 1);
+    let never = Replay::new(&Recorded { host_reads: Vec::new(), ..r }, &card(), &gpu()).expect("fits");
+    let slowdown = |m: &Replay| medians(&together(&[m, m], 40, Mode::Concurrent, 1))[0] / alone(m);
+    let (with, without) = (slowdown(&reads), slowdown(&never));
+    println!("reads {with:.3}, never {without:.3}");
+    assert!(with > 1.1 && without < 1.06, "{with}, {without}");
+}
+
+#[test]
+fn equal_shares_keep_models_apart() {
+    use cotenant_sim::SmSet;
+    let (_, m) = model("distilgpt2");
+    let on = |from: u32, context| {
+        let sms = Some(SmSet::range(from, from + 32));
+        Stream { sms, context, ..m.stream(20) }
+    };
+    let time = |s: Vec<Stream>| {
+        let out = gpu().run(&Scenario { steady: true, ..Scenario::new(s) }).expect("runs");
+        medians(&out)[0]
+    };
+    let alone = time(vec![on(0, 0)]);
+    let four = time((0..4).map(|i| on(33 * i, i)).collect());
+    // Measured with 25 % each: 5.75 ms alone, and 1.03 times that beside three others.
+    assert!((alone / 5.75 - 1.0).abs() < 0.1, "{alone}");
+    assert!(four / alone < 1.12, "{four} for {alone}");
+}
+
 #[test]
 fn a_seed_gives_one_run_and_another_seed_another() {
     let ((_, a), (_, b)) = (model("distilbert"), model("roberta"));
