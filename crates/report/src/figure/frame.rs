@@ -6,6 +6,8 @@ use crate::svg::{Anchor, Shape, Svg, fit, text_width, wrap};
 /// Width of a figure in units; a page scales it.
 pub(crate) const WIDTH: f64 = 720.0;
 const TITLE: f64 = 15.0;
+/// Bold letters of the wider usual fonts, over the widths that [`text_width`] knows.
+const BOLD: f64 = 1.15;
 const TEXT: f64 = 12.0;
 
 /// Title, badge and foot of a figure.
@@ -44,7 +46,7 @@ impl Frame {
         if self.title.is_empty() {
             return if self.badge.is_some() { 34.0 } else { 12.0 };
         }
-        let lines = wrap(&self.title, TITLE, right - 14.0, 2);
+        let lines = wrap(&self.title, TITLE * BOLD, right - 14.0, 2);
         for (i, line) in lines.iter().enumerate() {
             svg.text("ct-title", (14.0, 24.0 + 19.0 * i as f64), Anchor::Start, line);
         }

@@ -78,8 +78,15 @@ impl LineFigure {
     /// A single series of our own needs no key.
     fn keys(&self) -> Vec<Key> {
         let alone = self.series.len() < 2 && self.series.iter().all(|s| s.role == Role::Measured);
-        let series =
-            self.series.iter().filter(|_| !alone).map(|s| Key { label: s.name.clone(), mark: s.mark() });
+        // Areas mean the same for all series: one key is enough.
+        let first = self.series.iter().position(|s| s.role == Role::Range);
+        let told = |i: usize, s: &Series| !alone && (s.role != Role::Range || first == Some(i));
+        let series = self
+            .series
+            .iter()
+            .enumerate()
+            .filter(|(i, s)| told(*i, s))
+            .map(|(_, s)| Key { label: s.name.clone(), mark: s.mark() });
         // Level guides are named here, where no line crosses the name.
         let level = self.guides.iter().filter(|g| !g.vertical && !g.label.is_empty());
         series.chain(level.map(|g| Key { label: g.label.clone(), mark: Mark::Guide })).collect()
