@@ -1,13 +1,25 @@
 //! `cargo xtask findings [--check]`: writes docs/findings.md from docs/findings.in.md and the recorded runs, so that
 //! no number in it is typed and no sentence outlives the numbers that it rests on.
 //!
-//! In the source, `{{value EXPERIMENT TRIAL METRIC}}` becomes the recorded value with its interval and
-//! `{{point …}}` the value alone; `{{holds EXPERIMENT TRIAL METRIC < NUMBER}}` (also `>`) becomes nothing, but fails
-//! where it is not so; `{{verdict EXPERIMENT TRIAL METRIC}}` becomes the verdict on a slowdown.
+//! In the source stand directives. Those of a metric begin with `EXPERIMENT TRIAL METRIC`:
+//!
+//! | directive | becomes |
+//! |---|---|
+//! | `{{value …}}` | the recorded value with its interval |
+//! | `{{point …}}` | the value alone |
+//! | `{{turns …}}` | of a share of idle time, what two of a kind gain if they fill it: 1 / (1 − share) |
+//! | `{{rate …}}` | of a time in ms, how many of it a second has |
+//! | `{{verdict …}}` | the verdict on a slowdown |
+//! | `{{over … TRIAL METRIC}}` | the value over another one of the same experiment |
+//! | `{{holds … < NUMBER}}`, also `>` | nothing, but the task fails where it is not so |
+//! | `{{part EXPERIMENT TRIAL PART NAME}}` | in the part `all`, `some` or `one` of a shared phase, the median latency of the tenant NAME or the counter NAME |
+//! | `{{test EXPERIMENT TRIAL A B}}` | tenants A and B while they share: ratio of wall times and the p-values by repeat, as they are and corrected |
+//!
+//! A check of a part: `{{part-holds EXPERIMENT TRIAL PART NAME < NUMBER}}`.
 
 use clap::Args as ClapArgs;
 use cotenant_report::{metric, summarize};
-use cotenant_store::format::{Summary, TrialSummary};
+use cotenant_store::format::{Estimate, PairTest, Summary, TrialSummary};
 use cotenant_store::load;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -89,6 +101,17 @@ impl Runs {
             _ => return Err(format!("`{}` is not KIND EXPERIMENT TRIAL METRIC", words.join(" "))),
         };
         let t = self.trial(experiment, trial)?;
+        match (kind, words) {
+            ("part", [_, _, _, part, name]) => {
+                return part_of(t, part, name).map(|(unit, e)| with_interval(unit, e));
+            }
+            ("part-holds", [_, _, _, part, name, sign, limit]) => {
+                let what = format!("{experiment} {trial} {part} {name}");
+                return holds(&what, part_of(t, part, name)?.1.value, sign, limit);
+            }
+            ("test", [_, _, _, a, b]) => return test_of(t, a, b),
+            _ => {}
+        }
         if kind == "verdict" {
             let v = t
                 .verdicts
@@ -96,34 +119,79 @@ impl Runs {
                 .ok_or_else(|| format!("{experiment} {trial} has no verdict on {name}"))?;
             return Ok(v.clone());
         }
-        let e = t.metrics.get(name).ok_or_else(|| {
-            let near: Vec<&str> = t.metrics.keys().map(String::as_str).collect();
-            format!("{experiment} {trial} has no {name}, but {}", near.join(", "))
-        })?;
-        match (kind, words.get(4), words.get(5)) {
-            ("value", ..) => {
-                Ok(format!("{} {}", metric::with_unit(name, e.value), metric::interval_of(name, e)))
+        let e = metric_of(t, name)?.clone();
+        match (kind, words.get(4..).unwrap_or_default()) {
+            ("value", []) => Ok(with_interval(name, &e)),
+            ("point", []) => Ok(metric::with_unit(name, e.value)),
+            ("turns", []) => Ok(format!("{:.2}", 1.0 / (1.0 - e.value))),
+            ("rate", []) => Ok(format!("{} it/s", metric::value(1e3 / e.value))),
+            ("over", [trial, other]) => {
+                let base = metric_of(self.trial(experiment, trial)?, other)?.value;
+                Ok(format!("{:.2}", e.value / base))
             }
-            ("point", ..) => Ok(metric::with_unit(name, e.value)),
-            ("holds", Some(sign), Some(limit)) => {
-                let limit: f64 = limit.parse().map_err(|_| format!("`{limit}` is no number"))?;
-                let holds = match *sign {
-                    "<" => e.value < limit,
-                    ">" => e.value > limit,
-                    other => return Err(format!("`{other}` is neither < nor >")),
-                };
-                if holds {
-                    Ok(String::new())
-                } else {
-                    Err(format!(
-                        "{experiment} {trial} {name} is {}, not {sign} {limit}: mend the text",
-                        e.value
-                    ))
-                }
-            }
+            ("holds", [sign, limit]) => holds(&format!("{experiment} {trial} {name}"), e.value, sign, limit),
             _ => Err(format!("`{}` is no directive", words.join(" "))),
         }
     }
+}
+
+fn metric_of<'t>(t: &'t TrialSummary, name: &str) -> Result<&'t Estimate, String> {
+    t.metrics.get(name).ok_or_else(|| {
+        let near: Vec<&str> = t.metrics.keys().map(String::as_str).collect();
+        format!("{} has no {name}, but {}", t.trial, near.join(", "))
+    })
+}
+
+fn with_interval(name: &str, e: &Estimate) -> String {
+    format!("{} {}", metric::with_unit(name, e.value), metric::interval_of(name, e))
+}
+
+fn holds(what: &str, value: f64, sign: &str, limit: &str) -> Result<String, String> {
+    let number: f64 = limit.parse().map_err(|_| format!("`{limit}` is no number"))?;
+    let so = match sign {
+        "<" => value < number,
+        ">" => value > number,
+        other => return Err(format!("`{other}` is neither < nor >")),
+    };
+    if so { Ok(String::new()) } else { Err(format!("{what} is {value}, not {sign} {limit}: mend the text")) }
+}
+
+/// A tenant's median latency or a counter in a part of the shared phase, with the name of its metric.
+fn part_of<'a>(t: &'a TrialSummary, part: &str, name: &'a str) -> Result<(&'a str, &'a Estimate), String> {
+    let p = t.parts.iter().find(|p| p.active == part);
+    let p = p.ok_or_else(|| format!("{} has no part `{part}`", t.trial))?;
+    let latency = p.p50_ms.get(name).map(|e| ("p50_ms", e));
+    latency.or_else(|| p.state.get(name).map(|e| (name, e))).ok_or_else(|| {
+        let near: Vec<&str> = p.p50_ms.keys().chain(p.state.keys()).map(String::as_str).collect();
+        format!("{} has no {name} in the part {part}, but {}", t.trial, near.join(", "))
+    })
+}
+
+fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+/// Two tenants of one workload against each other.
+fn test_of(t: &TrialSummary, a: &str, b: &str) -> Result<String, String> {
+    let of = |x: &&PairTest| x.kind == "tenants" && x.clock == "wall" && x.a == a && x.b == b;
+    let x = t.tests.iter().find(of).ok_or_else(|| format!("{} has no test of {a} against {b}", t.trial))?;
+    let r = &x.by_repeat;
+    let tests = [
+        ("Welch", r.welch.as_ref()),
+        ("Mann–Whitney", Some(&r.mann_whitney)),
+        ("Kolmogorov–Smirnov", Some(&r.kolmogorov_smirnov)),
+    ];
+    let told: Vec<String> = tests
+        .iter()
+        .filter_map(|(name, v)| Some(format!("{name} {}", p_value(v.as_ref()?.adjusted_p))))
+        .collect();
+    Ok(format!(
+        "{} {} of the times of a repeat, n = {}; p after Holm: {}",
+        metric::value(x.ratio.value),
+        metric::interval(&x.ratio),
+        x.ratio.n,
+        told.join(", ")
+    ))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use clap::Args as ClapArgs;
 use cotenant_report::{RunData, compare, summarize};
-use cotenant_store::format::Estimate;
+use cotenant_store::format::{Estimate, TrialSummary};
 use cotenant_store::load;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -111,14 +111,15 @@ fn page(root: &Path) -> Result<String, String> {
         out,
         "# Results on an H100\n\n\
          Made by `cargo xtask results` from the runs recorded under `results/{DEVICE}/`; do not edit.\n\n\
-         Measured on one {} ({} SMs, driver {}, CUDA {}). Values are medians over repeats with their 95 % interval; \
+         Measured on {} ({} SMs, driver {}, CUDA {}): one for the kernels, two for the models. Values are medians over repeats with their 95 % interval; \
          `n` is the number of repeats. *Paper* is what the paper prints (on an H100 NVL), *peer* the paper authors' \
          own code run on an H100 SXM, *simulated* the same experiment on the simulated GPU with the card \
          `devices/{DEVICE}.json`. Differences are relative to the value they stand beside.\n\n\
          ## How well the simulated GPU agrees\n\n\
-         Over the slowdowns and speedups of all trials that are not bound by launching or by the host. Some of the \
-         card's parameters were fitted to these same runs (`docs/design/simulated-gpu.md` says which), so this is \
-         agreement and not yet prediction. *Decided* leaves out cells whose own interval on the real GPU is wider than \
+         Over the slowdowns and speedups of all trials of kernels that are not bound by launching or by the host, and of \
+         all trials of models that have recorded time lines. Some of the card's parameters were fitted to these same \
+         runs (`docs/design/simulated-gpu.md` and `simulated-models.md` say which), so this is agreement and not yet \
+         prediction. *Decided* leaves out cells whose own interval on the real GPU is wider than \
          ±10 %: there the order of arrival or the place of an array decides.\n\n\
          | experiment | cells | mean error | worst error | at | decided: mean / worst |\n|---|---:|---:|---:|---|---|\n{accuracy}\n",
         d.name,
@@ -132,8 +133,13 @@ fn page(root: &Path) -> Result<String, String> {
 
 fn section(out: &mut String, real: &RunData, sim: Option<&RunData>, note: &str) {
     let m = &real.manifest;
-    let place =
-        if m.section.is_empty() { "beyond the paper".to_owned() } else { format!("paper §{}", m.section) };
+    let models = m.trials.iter().any(|t| t.tenants.iter().any(|t| t.kind == "torch"));
+    let place = match m.section.as_str() {
+        "" if models => "beyond the report".to_owned(),
+        "" => "beyond the paper".to_owned(),
+        section if section.starts_with("report") => section.to_owned(),
+        section => format!("paper §{section}"),
+    };
     let _ = write!(
         out,
         "## {}\n\n**{}** ({place}). {}\n\nRun of {}, cotenant {} ({}). ",
@@ -141,6 +147,9 @@ fn section(out: &mut String, real: &RunData, sim: Option<&RunData>, note: &str) 
     );
     for f in figures(m.name.as_str()) {
         let _ = write!(out, "[figure]({f}) ");
+    }
+    if models {
+        return model_rows(out, real, sim);
     }
     out.push_str("\n\n| trial | metric | paper | peer | measured | n | against peer | simulated | against measured |\n");
     out.push_str("|---|---|---:|---:|---:|---:|---:|---:|---:|\n");
@@ -176,6 +185,55 @@ fn section(out: &mut String, real: &RunData, sim: Option<&RunData>, note: &str) 
         }
     }
     out.push('\n');
+}
+
+/// The table of an experiment of models: no printed values to compare with (`docs/findings.md` does that).
+fn model_rows(out: &mut String, real: &RunData, sim: Option<&RunData>) {
+    out.push_str("\n\n| trial | metric | measured | n | simulated | against measured |\n");
+    out.push_str("|---|---|---:|---:|---:|---:|\n");
+    for t in &real.manifest.trials {
+        let Some(s) = real.summary.trials.iter().find(|s| s.trial == t.id) else { continue };
+        if s.status != "done" {
+            let _ = writeln!(out, "| {} | {} | | | | |", t.id, s.status);
+            continue;
+        }
+        let other = sim
+            .and_then(|r| r.summary.trials.iter().find(|x| x.trial == t.id))
+            .filter(|o| o.status == "done");
+        let open = t.tenants.iter().any(|t| !t.load.arrivals.is_null());
+        for metric in shown_of_models(s, open) {
+            let Some(e) = s.metrics.get(&metric) else { continue };
+            let simulated = other.and_then(|o| o.metrics.get(&metric)).map(|e| e.value);
+            let _ = writeln!(
+                out,
+                "| {} | {metric} | {} | {} | {} | {} |",
+                t.id,
+                interval(e),
+                e.n,
+                number(simulated),
+                difference(simulated, Some(e.value)),
+            );
+        }
+    }
+    out.push('\n');
+}
+
+/// Metrics of a trial of models that the page shows: of one alone its times, of several what they do to each other,
+/// of more than three only the mean; of an open loop the tail.
+fn shown_of_models(s: &TrialSummary, open: bool) -> Vec<String> {
+    let starting =
+        |word: &str| -> Vec<String> { s.metrics.keys().filter(|m| m.starts_with(word)).cloned().collect() };
+    if open {
+        return [starting("solo_p99_ms."), starting("p99_ms.")].concat();
+    }
+    let slowdowns = starting("slowdown.");
+    let mut out = match slowdowns.len() {
+        0 => [starting("p50_ms."), starting("kernel_ms.")].concat(),
+        1..=3 => slowdowns,
+        _ => vec!["slowdown".to_owned()],
+    };
+    out.extend(["stp", "throughput", "dram_pct"].map(str::to_owned));
+    out
 }
 
 /// Metrics of a trial that the page shows: those with a reference, then slowdowns, speedup and tail latency.

@@ -71,14 +71,11 @@ fn observe_tenant(s: &mut TrialSamples, repeat: &RepeatRecord, name: &str, toget
     {
         s.push(format!("trace_overhead.{name}"), traced / plain - 1.0);
     }
-    // Of the time of the iterations, not of the median one: some of them may be bound by launches and some not.
-    let (mut busy, mut wall) = (0.0, 0.0);
-    for (_, run) in runs(repeat, "solo-traced", name).filter(|(_, r)| !r.busy_ns.is_empty()) {
-        busy += durations(run, Clock::Busy).iter().sum::<f64>();
-        wall += durations(run, Clock::Wall).iter().sum::<f64>();
-    }
-    if wall > 0.0 {
-        s.push(format!("launch_bound.{name}"), 1.0 - busy / wall);
+    // Kernels from the traced phases, wall time from the others: the kernel clock makes the host slower and not the
+    // kernels. Means and not medians: some iterations may be bound by launches and some not.
+    let mean = |v: Vec<f64>| (!v.is_empty()).then(|| v.iter().sum::<f64>() / v.len() as f64);
+    if let (Some(busy), Some(wall)) = (mean(of("solo-traced", Clock::Busy)), mean(of("solo", Clock::Wall))) {
+        s.push(format!("launch_bound.{name}"), (1.0 - busy / wall).max(0.0));
     }
     for (phase, prefix) in [(Some("solo"), "solo_"), (together, "")] {
         let Some(phase) = phase else { continue };

@@ -25,7 +25,8 @@ fn a_pair_has_the_metrics_it_was_made_with() {
     near(t, &format!("event_ms.{b}"), 4.65 * 1.6 - 0.08, 0.02);
     near(t, &format!("solo_busy_ms.{a}"), 4.65 * 1.02 * 0.35, 0.03);
     near(t, &format!("solo_kernel_ms.{a}"), 4.65 * 1.02 * 0.35 * 1.04, 0.03);
-    near(t, &format!("launch_bound.{a}"), 0.65, 0.01);
+    // The kernels of the traced iterations, which are 2 % longer, in the time of the others.
+    near(t, &format!("launch_bound.{a}"), 1.0 - 0.35 * 1.02, 0.01);
     near(t, &format!("trace_overhead.{a}"), 0.02, 0.1);
     near(t, &format!("kernels.{a}"), 84.0, 0.0);
     let rate = 1e3 / (4.65 * 1.45);
