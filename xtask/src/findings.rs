@@ -119,7 +119,7 @@ impl Runs {
                 .ok_or_else(|| format!("{experiment} {trial} has no verdict on {name}"))?;
             return Ok(v.clone());
         }
-        let e = metric_of(t, name)?.clone();
+        let e = *metric_of(t, name)?;
         match (kind, words.get(4..).unwrap_or_default()) {
             ("value", []) => Ok(with_interval(name, &e)),
             ("point", []) => Ok(metric::with_unit(name, e.value)),

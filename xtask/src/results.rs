@@ -61,7 +61,7 @@ fn page(root: &Path) -> Result<String, String> {
         .filter_map(|e| e.file_name().into_string().ok())
         .collect();
     let mut body = String::new();
-    let mut accuracy = String::new();
+    let (mut accuracy, mut requests) = (String::new(), String::new());
     let (mut cells, mut sum, mut decided) = (0, 0.0, (0, 0.0, 0.0f64));
     let mut head = None;
     for name in &names {
@@ -70,7 +70,20 @@ fn page(root: &Path) -> Result<String, String> {
         let note = notes.get(name).ok_or_else(|| format!("find a sentence for `{name}` in notes.toml"))?;
         section(&mut body, &real, sim.as_ref(), note);
         if let Some(s) = &sim {
-            for e in &compare(&real, s).errors {
+            let comparison = compare(&real, s);
+            // Of models the percentiles follow from the slowdowns.
+            for e in comparison.request_errors.iter().filter(|_| !has_models(&real)) {
+                let _ = writeln!(
+                    requests,
+                    "| [{}](#{name}) | {} | {:.1} % | {:.1} % | {} | |",
+                    e.against,
+                    e.rows,
+                    100.0 * e.mean,
+                    100.0 * e.worst,
+                    e.worst_at
+                );
+            }
+            for e in &comparison.errors {
                 let _ = writeln!(
                     accuracy,
                     "| [{name}](#{name}) | {} | {:.1} % | {:.1} % | {} | {} |",
@@ -104,6 +117,7 @@ fn page(root: &Path) -> Result<String, String> {
         100.0 * decided.2,
         decided.0
     );
+    accuracy.push_str(&requests);
     let first = head.ok_or("find any recorded run")?;
     let d = &first.manifest.device;
     let mut out = String::new();
@@ -120,7 +134,8 @@ fn page(root: &Path) -> Result<String, String> {
          all trials of models that have recorded time lines. Some of the card's parameters were fitted to these same \
          runs (`docs/design/simulated-gpu.md` and `simulated-models.md` say which), so this is agreement and not yet \
          prediction. *Decided* leaves out cells whose own interval on the real GPU is wider than \
-         ±10 %: there the order of arrival or the place of an array decides.\n\n\
+         ±10 %: there the order of arrival or the place of an array decides. Rows of requests are times of kernels \
+         measured by request, bound by the host or not.\n\n\
          | experiment | cells | mean error | worst error | at | decided: mean / worst |\n|---|---:|---:|---:|---|---|\n{accuracy}\n",
         d.name,
         d.sms,
@@ -131,9 +146,13 @@ fn page(root: &Path) -> Result<String, String> {
     Ok(out)
 }
 
+fn has_models(run: &RunData) -> bool {
+    run.manifest.trials.iter().any(|t| t.tenants.iter().any(|t| t.kind == "torch"))
+}
+
 fn section(out: &mut String, real: &RunData, sim: Option<&RunData>, note: &str) {
     let m = &real.manifest;
-    let models = m.trials.iter().any(|t| t.tenants.iter().any(|t| t.kind == "torch"));
+    let models = has_models(real);
     let place = match m.section.as_str() {
         "" if models => "beyond the report".to_owned(),
         "" => "beyond the paper".to_owned(),

@@ -233,8 +233,8 @@ impl Solo {
             let i = (share * (self.walls.len().saturating_sub(1)) as f64).round() as usize;
             self.walls.get(i).copied().unwrap_or(0)
         };
-        r.wall_ns = at(0.5);
         r.wall_spread_ns = SPREAD_SHARES.map(at);
+        r.wall_ns = r.wall_spread_ns[SPREAD_SHARES.len() / 2];
         r.event_ns = align::median(&mut self.events);
         r.measured = means(&self.states);
     }
@@ -437,7 +437,8 @@ mod tests {
     #[test]
     fn a_folder_without_a_run_is_refused() {
         let dir = tempfile::tempdir().expect("temporary folder");
-        let args = Args { run: dir.path().into(), device: None, out: dir.path().join("out") };
+        let out = dir.path().join("out");
+        let args = Args { run: dir.path().into(), times_only: false, device: None, out };
         assert!(run(&args).is_err());
         assert!(!dir.path().join("out").exists());
     }
@@ -461,10 +462,45 @@ mod tests {
         );
     }
 
+    /// The recorded times alone replace those of a time line, whose kernels stay.
+    #[test]
+    fn times_come_from_a_run_without_traces() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
+        let (name, device) = ("bert-forward-fp16-b8-s128.json", "h100-sxm5-80gb");
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let folder = dir.path().join(device);
+        std::fs::create_dir(&folder).expect("made");
+        let text = std::fs::read_to_string(root.join(FOLDER).join(device).join(name)).expect("committed");
+        let before = Recorded::from_json(&text).expect("a time line");
+        let old = Recorded { wall_ns: 9_000_000, ..before.clone() };
+        std::fs::write(folder.join(name), old.to_json().expect("printed")).expect("written");
+        let args = Args {
+            run: root.join("results").join(device).join("models-solo"),
+            times_only: true,
+            device: None,
+            out: dir.path().into(),
+        };
+        assert_eq!(run(&args), Ok(()));
+        let text = std::fs::read_to_string(folder.join(name)).expect("written");
+        let after = Recorded::from_json(&text).expect("a time line");
+        assert_eq!(after.steps, before.steps);
+        let moved = after.wall_ns as f64 / before.wall_ns as f64 - 1.0;
+        assert!(moved.abs() < 0.1, "{} ns, not near {}", after.wall_ns, before.wall_ns);
+        assert!(after.provenance.times.is_some_and(|t| t.starts_with("models-solo/bert, 2026-")));
+        // A folder without one of the run's workloads is refused.
+        std::fs::remove_file(folder.join(name)).expect("removed");
+        assert!(run(&args).is_err_and(|e| e.contains("alone")));
+    }
+
     #[test]
     fn means_are_over_the_phases_that_told() {
         let state = |dram| GpuState { dram_pct: dram, ..GpuState::default() };
         let m = means(&[state(Some(2.0)), state(None), state(Some(3.0))]);
         assert_eq!((m.dram_pct, m.tensor_pct), (Some(2.5), None));
+        // Counters whose windows lie outside of the phase count only where there are no others.
+        let outside = GpuState { gpm_share: Some(0.3), ..state(Some(9.0)) };
+        let within = GpuState { gpm_share: Some(0.9), ..state(Some(4.0)) };
+        assert_eq!(means(&[outside.clone(), within]).dram_pct, Some(4.0));
+        assert_eq!(means(&[outside]).dram_pct, Some(9.0));
     }
 }

@@ -95,7 +95,7 @@ impl<'a> Measuring<'a> {
         seed: u64,
     ) -> Self {
         let phases = phases(trial, layout);
-        let history = History::new(phases.len());
+        let history = History::new(&phases);
         let (iterations, warnings) = (None, Vec::new());
         Measuring {
             trial,
@@ -442,6 +442,7 @@ fn mean(v: &[f64]) -> Option<f64> {
 
 /// What the repeats so far say about precision, clocks and overlap.
 struct History {
+    phases: Vec<Phase>,
     /// Per phase: times of its tenants, one list each.
     times: Vec<Vec<Vec<f64>>>,
     clocks: Vec<Vec<f64>>,
@@ -451,10 +452,11 @@ struct History {
 }
 
 impl History {
-    fn new(phases: usize) -> History {
+    fn new(phases: &[Phase]) -> History {
         History {
-            times: vec![Vec::new(); phases],
-            clocks: vec![Vec::new(); phases],
+            phases: phases.to_vec(),
+            times: vec![Vec::new(); phases.len()],
+            clocks: vec![Vec::new(); phases.len()],
             overlaps: Vec::new(),
             throttled: Vec::new(),
             dropped: 0,
@@ -485,6 +487,16 @@ impl History {
             self.throttled.push(reason.clone());
         }
         marks
+    }
+
+    /// SM clock together and alone (mean of the tenants), MHz: medians over the repeats.
+    fn clocks_together_and_alone(&self) -> Option<(f64, f64)> {
+        let of = |wanted: fn(Phase) -> bool| -> Vec<f64> {
+            let these = self.phases.iter().zip(&self.clocks).filter(|(p, _)| wanted(**p));
+            these.filter_map(|(_, seen)| cotenant_stats::median(seen).ok()).collect()
+        };
+        let together = mean(&of(|p| p == Phase::Shared))?;
+        Some((together, mean(&of(|p| matches!(p, Phase::Solo(_))))?))
     }
 
     fn precise(&self, target: f64) -> bool {
@@ -544,6 +556,18 @@ impl History {
                 "clock-drop",
                 format!("the SM clock fell by more than 3 % in {} phases", self.dropped),
                 "those repeats are marked and left out where enough clean ones remain",
+            );
+        }
+        if let Some((together, alone)) = self.clocks_together_and_alone()
+            && (together / alone - 1.0).abs() > 1.0 - CLOCK_DROP
+        {
+            warn(
+                "clock-differs",
+                format!(
+                    "the SM clock was {together:.0} MHz together and {alone:.0} MHz alone ({:+.0} %)",
+                    100.0 * (together / alone - 1.0)
+                ),
+                "the slowdown holds the difference of the clocks, which contention for SMs and memory does not explain",
             );
         }
         let mut reasons = self.throttled.clone();

@@ -20,6 +20,8 @@ struct Known {
     noise: Vec<f64>,
     step: usize,
     clock: Vec<f64>,
+    /// SM clock of shared phases, if it is another.
+    shared_clock: Option<f64>,
     order: Vec<String>,
 }
 
@@ -34,6 +36,7 @@ impl Known {
             noise: vec![1.0],
             step: 0,
             clock: vec![1900.0],
+            shared_clock: None,
             order: Vec::new(),
         }
     }
@@ -78,7 +81,11 @@ impl Session for Known {
             tenants.push(TenantRun { tenant: t, spans: vec![(start, start + len)], ..TenantRun::default() });
         }
         self.now = at + 50_000;
-        let mhz = self.clock[self.step % self.clock.len()];
+        let mhz = match phase {
+            Phase::Shared => self.shared_clock,
+            _ => None,
+        };
+        let mhz = mhz.unwrap_or(self.clock[self.step % self.clock.len()]);
         Ok(PhaseRun { tenants, state: Some(GpuState { sm_clock_mhz: Some(mhz), ..GpuState::default() }) })
     }
 }
@@ -235,6 +242,21 @@ fn clock_drops_are_marked_and_grants_compared() {
     assert!(records.iter().any(|r| r.marked.iter().any(|w| w.contains("1700 MHz"))));
     assert!(records.iter().any(|r| r.marked.is_empty()));
     assert!(kinds(&m).contains(&"clock-drop") && kinds(&m).contains(&"grant-differs"));
+}
+
+#[test]
+fn clocks_that_differ_together_and_alone_are_told() {
+    let two = trial(2, Work::Iterations(10));
+    let told = |shared: f64| {
+        let mut s = Known::new(&[1000.0, 1000.0]);
+        s.shared_clock = Some(shared);
+        let (records, m) = measure(&mut s, &two, &stopping(8, 8));
+        assert!(records[0].phases.iter().any(|p| p.phase == "shared"));
+        m.warnings.into_iter().find(|w| w.kind == "clock-differs")
+    };
+    let w = told(1600.0).expect("told");
+    assert!(w.message.contains("1600 MHz together and 1900 MHz alone (-16 %)"), "{}", w.message);
+    assert!(told(1850.0).is_none());
 }
 
 #[test]

@@ -225,7 +225,7 @@ impl Machine {
             tensor_mma_share: x.tensor_mma_share.unwrap_or(if s.capability == (9, 0) { 0.667 } else { 1.0 }),
             duplex_share: x.duplex_share.unwrap_or(0.92),
             atomics_inflight: x.atomics_inflight.unwrap_or(16.0),
-            model_overlap: x.model_overlap.unwrap_or(0.0),
+            model_overlap: x.model_overlap.unwrap_or(0.2),
             l1_ns: card.latency.l1_ns.unwrap_or(33.0 / ghz),
             l2: Loaded::new(l2_curve, l2_read, l2_copy),
             dram: Loaded::new(dram_curve, dram_read, dram_copy),

@@ -17,9 +17,8 @@ pub fn tenant(metric: &str) -> Option<&str> {
 /// Whether lower or higher values are better.
 pub fn better(metric: &str) -> Better {
     match base(metric) {
-        "speedup" | "throughput_ratio" | "bandwidth_gbs" | "stp" | "fairness" | "jain" | "sm_clock_mhz" => {
-            Better::Higher
-        }
+        "speedup" | "throughput_ratio" | "bandwidth_gbs" | "stp" | "fairness" | "jain" | "sm_clock_mhz"
+        | "solo_sm_clock_mhz" | "clock_ratio" => Better::Higher,
         b if b.ends_with("throughput") || b.ends_with("tokens_per_s") || b.ends_with("_pct") => {
             Better::Higher
         }
@@ -36,11 +35,11 @@ fn in_percent(metric: &str) -> bool {
 pub fn unit(metric: &str) -> &'static str {
     match base(metric) {
         "speedup" | "ratio" | "slowdown" | "slowdown_p50" | "slowdown_p99" | "throughput_ratio" | "stp"
-        | "antt" | "energy_ratio" => "×",
+        | "antt" | "energy_ratio" | "clock_ratio" => "×",
         "launch_bound" | "trace_overhead" | "spread" => "%",
         "bandwidth_gbs" => "GB/s",
-        "sm_clock_mhz" => "MHz",
-        "power_w" => "W",
+        "sm_clock_mhz" | "solo_sm_clock_mhz" => "MHz",
+        "power_w" | "solo_power_w" => "W",
         "start_spread_us" => "µs",
         b if b.ends_with("_pct") => "%",
         b if b.ends_with("_ms") => "ms",
@@ -109,7 +108,10 @@ pub fn words(metric: &str) -> String {
         "spread" => "spread of equal tenants (max / min median − 1)",
         "start_spread_us" => "spread of the starts",
         "sm_clock_mhz" => "SM clock",
+        "solo_sm_clock_mhz" => "SM clock, alone",
+        "clock_ratio" => "SM clock together / alone",
         "power_w" => "power",
+        "solo_power_w" => "power, alone",
         "utilization_pct" => "utilisation by nvidia-smi",
         _ => return counter_words(name),
     };
@@ -213,8 +215,11 @@ pub fn rank(metric: &str) -> usize {
         "tensor_pct",
         "solo_tensor_pct",
         "utilization_pct",
+        "clock_ratio",
         "sm_clock_mhz",
+        "solo_sm_clock_mhz",
         "power_w",
+        "solo_power_w",
     ];
     ORDER.iter().position(|o| *o == base(metric)).unwrap_or(ORDER.len())
 }

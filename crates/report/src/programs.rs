@@ -95,8 +95,10 @@ fn observe_tenant(s: &mut TrialSamples, repeat: &RepeatRecord, name: &str, toget
             if let (Some(joules), true) = (energy, run.tokens > 0) {
                 s.push(format!("solo_joules_per_token.{name}"), joules / run.tokens as f64);
             }
-            for (counter, value) in record.state.as_ref().map(state::counters).unwrap_or_default() {
-                s.push(format!("solo_{counter}.{name}"), value);
+            for (gauge, value) in
+                record.state.iter().flat_map(|s| [state::counters(s), state::clock_and_power(s)].concat())
+            {
+                s.push(format!("solo_{gauge}.{name}"), value);
             }
         }
         for (prefix, p) in [("p50_ms", 0.5), ("p99_ms", 0.99)] {
@@ -161,6 +163,11 @@ fn observe_together(s: &mut TrialSamples, repeat: &RepeatRecord, phase: &'static
                 s.push("energy_ratio", joules / alone.iter().sum::<f64>());
             }
         }
+    }
+    let clock = |p: &PhaseRecord| p.state.as_ref()?.sm_clock_mhz.filter(|c| *c > 0.0);
+    let alone: Vec<f64> = repeat.phases.iter().filter(|p| p.phase == "solo").filter_map(clock).collect();
+    if let (Some(together), "shared", false) = (clock(record), phase, alone.is_empty()) {
+        s.push("clock_ratio", together * alone.len() as f64 / alone.iter().sum::<f64>());
     }
     let medians: Vec<f64> = equal_group(trial)
         .iter()

@@ -46,6 +46,11 @@ pub fn counters(state: &GpuState) -> Vec<(&'static str, f64)> {
     pick(state, &COUNTERS)
 }
 
+/// SM clock and power, of the whole phase whatever the counters say.
+pub fn clock_and_power(state: &GpuState) -> Vec<(&'static str, f64)> {
+    pick(state, &[("sm_clock_mhz", |s| s.sm_clock_mhz), ("power_w", |s| s.power_w)])
+}
+
 /// [`counters`], and clocks, power, temperature and utilisation.
 pub fn gauges(state: &GpuState) -> Vec<(&'static str, f64)> {
     let mut out = counters(state);

@@ -2,7 +2,7 @@
 
 use cotenant_model::demand::{Demand, KernelLoad, LaunchShape, Pipes};
 use cotenant_model::{Machine, Resident, builtin, solve};
-use cotenant_sim::{Gpu, Scenario, Stream, Work};
+use cotenant_sim::{Gpu, Replay, Scenario, Stream, Work, recorded};
 use cotenant_units::Bytes;
 
 fn main() {
@@ -73,6 +73,34 @@ fn many_blocks_with_priority() -> u64 {
         ..Stream::new(Work::Kernel(kernel(132, 256, 1, wait(2e4))))
     };
     run(vec![hp, be], false)
+}
+
+/// Recorded models, each in a context of its own.
+fn models(names: &[&str]) -> u64 {
+    let Some(card) = builtin("h100-sxm5-80gb") else { unreachable!("a built-in card") };
+    let gpu = Gpu::new(&card, 1);
+    let stream = |(i, name): (usize, &&str)| {
+        let stem = format!("{name}-forward-fp16-b8-s128");
+        let Some(r) = recorded::builtin(&card.name, &stem) else { unreachable!("a recorded model") };
+        match Replay::new(&r, &card, &gpu) {
+            Ok(m) => Stream { context: i as u32, ..m.stream(20) },
+            Err(e) => unreachable!("failed to {e}"),
+        }
+    };
+    let streams = names.iter().enumerate().map(stream).collect();
+    run(streams, true)
+}
+
+/// Two Mistral-7B, 20 iterations of 1,245 kernels each, and what preparing them takes.
+#[divan::bench(sample_count = 10)]
+fn two_large_models() -> u64 {
+    models(&["mistral-7b", "mistral-7b"])
+}
+
+/// Ten DistilGPT2, 20 iterations of 117 kernels each, and what preparing them takes.
+#[divan::bench(sample_count = 10)]
+fn ten_small_models() -> u64 {
+    models(&["distilgpt2"; 10])
 }
 
 /// One solution of the model for two kernels that both draw on device memory.

@@ -22,6 +22,7 @@ pub const TRIAL_METRICS: &[&str] = &[
     "joules_per_iteration",
     "joules_per_token",
     "energy_ratio",
+    "clock_ratio",
     "start_spread_us",
     "utilization_pct",
     "graphics_pct",
@@ -94,6 +95,8 @@ pub const TENANT_METRICS: &[&str] = &[
     "solo_fp32_pct",
     "solo_fp16_pct",
     "solo_integer_pct",
+    "solo_sm_clock_mhz",
+    "solo_power_w",
     "bandwidth_gbs",
 ];
 

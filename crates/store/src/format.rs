@@ -480,8 +480,8 @@ pub struct WarningRecord {
     pub format: u32,
     /// Trial, or `None` for the whole run.
     pub trial: Option<String>,
-    /// Kind, kebab-case: `low-overlap`, `time-sliced`, `imprecise`, `clock-drop`, `throttled`, `grant-differs`,
-    /// `unavailable`.
+    /// Kind, kebab-case: `low-overlap`, `time-sliced`, `imprecise`, `clock-drop`, `clock-differs`, `throttled`,
+    /// `grant-differs`, `unavailable`.
     pub kind: String,
     /// What was seen, with numbers.
     pub message: String,
