@@ -8,12 +8,14 @@
 //! | `{{value …}}` | the recorded value with its interval |
 //! | `{{point …}}` | the value alone |
 //! | `{{turns …}}` | of a share of idle time, what two of a kind gain if they fill it: 1 / (1 − share) |
+//! | `{{at-alone-clock …}}` | of a rate or STP, what it would be if the SM clock together were that alone and all went by the clock |
 //! | `{{rate …}}` | of a time in ms, how many of it a second has |
 //! | `{{verdict …}}` | the verdict on a slowdown |
 //! | `{{over … TRIAL METRIC}}` | the value over another one of the same experiment |
 //! | `{{holds … < NUMBER}}`, also `>` | nothing, but the task fails where it is not so |
 //! | `{{part EXPERIMENT TRIAL PART NAME}}` | in the part `all`, `some` or `one` of a shared phase, the median latency of the tenant NAME or the counter NAME |
-//! | `{{test EXPERIMENT TRIAL A B}}` | tenants A and B while they share: ratio of wall times and the p-values by repeat, as they are and corrected |
+//! | `{{part-over EXPERIMENT TRIAL PART TENANT METRIC}}` | the latency of TENANT in that part over METRIC of the trial |
+//! | `{{test EXPERIMENT TRIAL A B}}` | tenants A and B while they share: ratio of wall times, corrected p-values by repeat, verdict |
 //!
 //! A check of a part: `{{part-holds EXPERIMENT TRIAL PART NAME < NUMBER}}`.
 
@@ -105,6 +107,10 @@ impl Runs {
             ("part", [_, _, _, part, name]) => {
                 return part_of(t, part, name).map(|(unit, e)| with_interval(unit, e));
             }
+            ("part-over", [_, _, _, part, name, base]) => {
+                let base = metric_of(t, base)?.value;
+                return Ok(format!("{:.2}×", part_of(t, part, name)?.1.value / base));
+            }
             ("part-holds", [_, _, _, part, name, sign, limit]) => {
                 let what = format!("{experiment} {trial} {part} {name}");
                 return holds(&what, part_of(t, part, name)?.1.value, sign, limit);
@@ -123,6 +129,10 @@ impl Runs {
         match (kind, words.get(4..).unwrap_or_default()) {
             ("value", []) => Ok(with_interval(name, &e)),
             ("point", []) => Ok(metric::with_unit(name, e.value)),
+            ("at-alone-clock", []) => {
+                let ratio = metric_of(self.trial(experiment, trial)?, "clock_ratio")?.value;
+                Ok(format!("{:.2}", e.value / ratio))
+            }
             ("turns", []) => Ok(format!("{:.2}", 1.0 / (1.0 - e.value))),
             ("rate", []) => Ok(format!("{} it/s", metric::value(1e3 / e.value))),
             ("over", [trial, other]) => {
@@ -186,10 +196,11 @@ fn test_of(t: &TrialSummary, a: &str, b: &str) -> Result<String, String> {
         .filter_map(|(name, v)| Some(format!("{name} {}", p_value(v.as_ref()?.adjusted_p))))
         .collect();
     Ok(format!(
-        "{} {} of the times of a repeat, n = {}; p after Holm: {}",
+        "{} {}, n = {}, *{}* (p after Holm: {})",
         metric::value(x.ratio.value),
         metric::interval(&x.ratio),
         x.ratio.n,
+        x.verdict,
         told.join(", ")
     ))
 }

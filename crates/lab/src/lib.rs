@@ -5,6 +5,7 @@ pub mod backend;
 mod clock;
 pub mod cuda;
 pub mod doctor;
+mod history;
 pub mod host;
 pub mod measure;
 pub mod overlap;
