@@ -77,7 +77,9 @@ fn head(run: &RunData) -> PageHead {
     let m = &run.manifest;
     let mut eyebrow = vec![m.name.clone(), m.device.name.clone(), when(&m.provenance.started)];
     if !m.section.is_empty() {
-        eyebrow.insert(1, format!("paper § {}", m.section));
+        // A number is a section of the paper; others say themselves what they belong to.
+        let of_paper = m.section.starts_with(|c: char| c.is_ascii_digit());
+        eyebrow.insert(1, if of_paper { format!("paper § {}", m.section) } else { m.section.clone() });
     }
     let p = &m.provenance;
     let device = if m.simulated { "on a simulated GPU" } else { "on" };
@@ -85,12 +87,18 @@ fn head(run: &RunData) -> PageHead {
         title: m.title.clone(),
         badge: m.simulated.then(|| "SIMULATED".to_owned()),
         eyebrow,
-        lead: m.summary.clone(),
+        lead: paragraphs(&m.summary),
         foot: format!(
             "cotenant {} ({}) · {device} {} · {} · seed {}",
             p.version, p.git_revision, m.device.name, p.started, p.seed
         ),
     }
+}
+
+/// Text whose lines a file broke somewhere: one line for each paragraph.
+fn paragraphs(text: &str) -> String {
+    let paragraph = |p: &str| p.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.trim().split("\n\n").map(paragraph).collect::<Vec<_>>().join("\n\n")
 }
 
 /// An RFC 3339 time in UTC for reading: `2026-11-22 10:00 UTC`; anything else as it is.
@@ -533,6 +541,12 @@ mod tests {
     fn times_are_for_reading() {
         assert_eq!(when("2026-11-22T10:00:09Z"), "2026-11-22 10:00 UTC");
         assert_eq!(when("ééééééééééé"), "ééééééééééé");
+    }
+
+    #[test]
+    fn broken_lines_are_joined_and_paragraphs_stay() {
+        assert_eq!(paragraphs("a b\n  c\n\nd\ne\n"), "a b c\n\nd e");
+        assert_eq!(paragraphs(""), "");
     }
 
     #[test]
