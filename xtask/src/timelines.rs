@@ -87,7 +87,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             args.run.display()
         ));
     }
-    embed()
+    // Elsewhere, on a GPU host say, there need not be a checkout.
+    if args.out == Path::new(FOLDER) { embed() } else { Ok(()) }
 }
 
 /// Gives the time lines in `folder` the times and counters of the phases `solo` of a run.
