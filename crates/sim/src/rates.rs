@@ -62,7 +62,7 @@ pub(crate) struct Rates<'a> {
     memory: MutexGuard<'a, Memory>,
     /// Of each kernel of the run, its number in the memory.
     numbers: Vec<u32>,
-    /// See [`FEW_KERNELS`]; and always for several recorded models, which take turns ([`Rates::turns`]).
+    /// See [`FEW_KERNELS`]; and always for several recorded models, which hardly gain by overlap ([`turns`]).
     coarse: bool,
     /// Times the model was solved.
     pub solves: u64,
@@ -171,7 +171,7 @@ impl<'a> Rates<'a> {
 /// rate, the part `overlap` remains. A launch counts as far as its SMs are those of `this` one, and its blocks there.
 ///
 /// Why such a rule and not the laws of resources: what recorded kernels do to each other in L2 and at the
-/// SMs is not known, and on the H100 it eats what filling idle SMs brings (`docs/design/simulated-models.md`).
+/// SMs is not known, and on the H100 it eats most of what filling idle SMs brings (`docs/design/simulated-models.md`).
 fn turns<'p>(this: &Part, all: impl Iterator<Item = &'p Part>, overlap: f64) -> f64 {
     let common = |p: &Part| f64::from(p.sms.and(&this.sms).len()) / f64::from(this.sms.len().max(1));
     let sum: f64 = all.map(|p| p.share * common(p)).sum();
