@@ -59,6 +59,8 @@ pub struct Group {
     pub free: Holding,
     /// What is there.
     pub cohorts: Vec<Cohort>,
+    /// Blocks came or went since groups were last joined.
+    changed: bool,
 }
 
 /// Blocks to place.
@@ -103,7 +105,7 @@ impl Floor {
     pub fn new(sms: u32, each: Holding) -> Floor {
         let size = sms.div_ceil(DOMAINS).max(1);
         Floor {
-            groups: vec![Group { sms: SmSet::range(0, sms), free: each, cohorts: Vec::new() }],
+            groups: vec![Group { sms: SmSet::range(0, sms), free: each, cohorts: Vec::new(), changed: false }],
             domains: (0..sms).step_by(size as usize).map(|i| SmSet::range(i, (i + size).min(sms))).collect(),
         }
     }
@@ -173,6 +175,7 @@ impl Floor {
     ) -> u32 {
         let at = self.split(at, take);
         let g = &mut self.groups[at];
+        g.changed = true;
         g.free = g.free.minus(&r.holding, each);
         match g.cohorts.last_mut() {
             Some(c) if c.launch == r.launch && c.started == now => c.blocks += each,
@@ -224,23 +227,27 @@ impl Floor {
         self.groups.len() - 1
     }
 
-    /// Joins groups that hold the same.
+    /// Joins groups that hold the same. Only those that changed can have become equal to another.
     fn merge(&mut self) {
+        let same = |a: &Group, b: &Group| {
+            a.cohorts.len() == b.cohorts.len() && a.cohorts.iter().zip(&b.cohorts).all(|(x, y)| x.same(y))
+        };
         let mut i = 0;
         while i < self.groups.len() {
-            let mut j = i + 1;
-            while j < self.groups.len() {
-                let (a, b) = (&self.groups[i], &self.groups[j]);
-                let same = a.cohorts.len() == b.cohorts.len()
-                    && a.cohorts.iter().zip(&b.cohorts).all(|(x, y)| x.same(y));
-                if same {
-                    let gone = self.groups.swap_remove(j);
-                    self.groups[i].sms = self.groups[i].sms.or(&gone.sms);
-                } else {
-                    j += 1;
-                }
+            if !self.groups[i].changed {
+                i += 1;
+                continue;
             }
-            i += 1;
+            let equal = (0..self.groups.len()).find(|&j| j != i && same(&self.groups[i], &self.groups[j]));
+            let Some(j) = equal else {
+                self.groups[i].changed = false;
+                i += 1;
+                continue;
+            };
+            // The last group takes this one's place, and may be the equal one.
+            let gone = self.groups.swap_remove(i);
+            let j = if j == self.groups.len() { i } else { j };
+            self.groups[j].sms = self.groups[j].sms.or(&gone.sms);
         }
     }
 
@@ -264,6 +271,7 @@ impl Floor {
         for g in &mut self.groups {
             let sms = g.sms;
             let free = &mut g.free;
+            let before = g.cohorts.len();
             g.cohorts.retain(|c| {
                 let done = c.delay <= DONE_NS && c.remaining <= c.rate * DONE_NS;
                 if done {
@@ -272,6 +280,7 @@ impl Floor {
                 }
                 !done
             });
+            g.changed |= g.cohorts.len() != before;
         }
         if !ended.is_empty() {
             self.merge();
