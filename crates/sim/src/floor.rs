@@ -105,7 +105,12 @@ impl Floor {
     pub fn new(sms: u32, each: Holding) -> Floor {
         let size = sms.div_ceil(DOMAINS).max(1);
         Floor {
-            groups: vec![Group { sms: SmSet::range(0, sms), free: each, cohorts: Vec::new(), changed: false }],
+            groups: vec![Group {
+                sms: SmSet::range(0, sms),
+                free: each,
+                cohorts: Vec::new(),
+                changed: false,
+            }],
             domains: (0..sms).step_by(size as usize).map(|i| SmSet::range(i, (i + size).min(sms))).collect(),
         }
     }
