@@ -5,6 +5,10 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=../../.git/HEAD");
     println!("cargo:rerun-if-changed=../../.git/index");
+    // What goes into the binary: an edit that git was not told of makes it dirty all the same.
+    for part in ["crates", "devices", "experiments", "kernels", "tenants"] {
+        println!("cargo:rerun-if-changed=../../{part}");
+    }
     let git = |args: &[&str]| {
         let out = Command::new("git").args(args).output().ok()?;
         out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
