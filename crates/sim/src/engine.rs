@@ -28,6 +28,8 @@ struct Active {
     kernel: u32,
     holding: Holding,
     mask: SmSet,
+    /// Blocks that fit on its SMs at the same time.
+    wave: u32,
     floor: usize,
     priority: i32,
     arrival: u64,
@@ -250,12 +252,12 @@ impl<'a> Engine<'a> {
                 self.arrivals += 1;
                 let mask = spec.sms.unwrap_or_else(|| SmSet::range(0, self.m.spec.sms));
                 let holding = Holding::of_block(&self.m.spec, &k.shape);
-                let wave = u64::from(Holding::of_sm(&self.m.spec).fit(&holding).0) * u64::from(mask.len());
+                let wave = Holding::of_sm(&self.m.spec).fit(&holding).0.saturating_mul(mask.len());
                 // What drift does to a recorded kernel is in its recorded duration.
                 let drifts = self.noise > 0.0
                     && spec.pacing.is_none()
                     && self.m.block_spread > 0.0
-                    && u64::from(k.shape.blocks) >= DRIFT_WAVES * wave;
+                    && u64::from(k.shape.blocks) >= DRIFT_WAVES * u64::from(wave);
                 let kernel = self.keys[stream][slot];
                 if let Some(at) = self.arrived.get_mut(kernel as usize) {
                     *at = self.arrivals;
@@ -266,6 +268,7 @@ impl<'a> Engine<'a> {
                     kernel,
                     holding,
                     mask,
+                    wave,
                     floor: self.floor_of[stream],
                     priority: if self.m.priority_per_block { spec.priority } else { 0 },
                     arrival: self.arrivals,
@@ -388,10 +391,8 @@ impl<'a> Engine<'a> {
 
     /// Books for each kernel how much of its launch is on the device.
     fn book_shares(&mut self) {
-        let each = Holding::of_sm(&self.m.spec);
         for a in self.active.iter().flatten() {
-            let wave = each.fit(&a.holding).0.saturating_mul(a.mask.len());
-            let alone = (a.resident + a.unplaced).min(wave).max(1);
+            let alone = (a.resident + a.unplaced).min(a.wave).max(1);
             if let Some(p) = self.parts.get_mut(a.kernel as usize) {
                 p.share = (f64::from(a.resident) / f64::from(alone)).min(1.0);
             }

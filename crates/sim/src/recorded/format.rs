@@ -495,6 +495,9 @@ pub(super) mod tests {
         assert!(fails(&|r| r.measured.dram_pct = Some(140.0)).contains("measured.dram_pct"));
         assert!(fails(&|r| r.wall_spread_ns[3] = 0).contains("wall_spread_ns"));
         assert!(fails(&|r| r.wall_ns = u64::MAX).contains("wall_ns"));
+        for reads in [vec![0], vec![4], vec![2, 1], vec![2, 2]] {
+            assert!(fails(&|r| r.host_reads.clone_from(&reads)).contains("host_reads"), "{reads:?}");
+        }
         assert!(matches!(Recorded::from_json("{"), Err(RecordedError::Json(_))));
         assert!(matches!(Recorded::from_json("{\"format\":1}"), Err(RecordedError::Json(_))));
     }
