@@ -196,8 +196,10 @@ pub fn twice_the_turns_take_twice_the_time(b: &mut dyn Backend, sharing: &Sharin
     }
 }
 
-/// The self-test of the clocks (method rule 11): sleeps of known length come back within 2.5 %, on the device's clock
-/// and as requests on the host's.
+/// The self-test of the clocks (method rule 11): sleeps of known length come back within 2.5 %, one by one and as
+/// requests of several on the device's clock; and the host's clock says of a request what the device's does, within
+/// as much. (A request on the host's clock is not compared with the sleeps directly: the launch path is part of it, and
+/// how long that is depends on the host: 20 µs and more.)
 pub fn known_sleeps_are_measured_back(b: &mut dyn Backend, sharing: &Sharing) {
     for (ms, launches, request) in [(0.2, 40, 10), (1.0, 20, 5), (5.0, 6, 1), (20.0, 4, 1)] {
         let body = format!(
@@ -220,7 +222,10 @@ pub fn known_sleeps_are_measured_back(b: &mut dyn Backend, sharing: &Sharing) {
             near("a launch", median(tenant.spans.iter().map(|(a, b)| (b - a) as f64).collect()), truth);
             if who == 0 {
                 let latency = median(tenant.requests.iter().map(|&r| r as f64).collect());
-                near("a request", latency, truth * f64::from(request));
+                let whole = tenant.spans.chunks_exact(request as usize);
+                let on_device = median(whole.map(|r| (r[r.len() - 1].1 - r[0].0) as f64).collect());
+                near("a request on the device", on_device, truth * f64::from(request));
+                near("a request", latency, on_device);
             } else {
                 // Without requests the launches stand back to back: the whole takes as long as its parts.
                 let (time, _) = overlap::launch_time(Protocol::Fixed, &run.tenants, 0).expect("a time");
