@@ -3,7 +3,7 @@
 # OUT/NAME/ gets the run folder of each experiment (of all, where none is named) without telemetry, traces, logs and
 # page (`cotenant report` makes the page again). Telemetry stays where a figure is drawn of it. With a device sim:CARD
 # the same for the simulated GPU. With XTASK=PATH, a built xtask, kernel time lines of the models that have traced
-# phases alone go to OUT/timelines/.
+# phases alone go to OUT/timelines/NAME/, apart, since experiments share models.
 set -euo pipefail
 out=${1:?usage: scripts/record.sh OUT [DEVICE [NAME...]]}
 device=${2:-cuda:0}
@@ -26,7 +26,7 @@ for name in $names; do
     run=$(find "$work/$name" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | head -n 1)
     [ -n "$run" ] || continue
     # Not every experiment has models alone with the kernel clock: what is lacking is said and no failure.
-    [ -z "${XTASK:-}" ] || "$XTASK" timelines "$run" --out "$out/timelines" || true
+    [ -z "${XTASK:-}" ] || "$XTASK" timelines "$run" --out "$out/timelines/$name" || true
     rm -rf "${out:?}/$name"
     cp -r "$run" "$out/$name"
     rm -rf "$out/$name/report.html" "$out/$name/logs" "$out/$name/traces"

@@ -1,4 +1,5 @@
-//! `cargo xtask timelines RUN`: makes recorded kernel time lines of models from a run on a real GPU.
+//! `cargo xtask timelines [RUN]`: makes recorded kernel time lines of models from a run on a real GPU. Without RUN it
+//! only writes the list of those that are there, after files were copied in from a GPU host.
 //!
 //! RUN is the folder of `cotenant run … --keep-traces`: its traces hold every kernel of the iterations of the
 //! phases `solo-traced`, and its records say when each iteration began and ended, how long iterations took without
@@ -33,10 +34,10 @@ const NAME: usize = 160;
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// Folder of a run on a real GPU, made with --keep-traces
-    run: PathBuf,
+    /// Folder of a run on a real GPU, made with --keep-traces; without it the list of time lines is written anew
+    run: Option<PathBuf>,
     /// Take no kernels from the run, only wall and event times and counters, for the time lines that exist
-    #[arg(long)]
+    #[arg(long, requires = "run")]
     times_only: bool,
     /// Name of the device card; by default the built-in card of the run's device
     #[arg(long)]
@@ -49,9 +50,10 @@ pub struct Args {
 type Failure = String;
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let run = load(&args.run).map_err(|e| e.to_string())?;
+    let Some(folder_of_run) = &args.run else { return embed() };
+    let run = load(folder_of_run).map_err(|e| e.to_string())?;
     if run.manifest.simulated {
-        return Err(format!("record time lines of {}: it is a simulated run", args.run.display()));
+        return Err(format!("record time lines of {}: it is a simulated run", folder_of_run.display()));
     }
     let device = match &args.device {
         Some(d) => d.clone(),
@@ -61,7 +63,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if args.times_only {
         return retime(&run, &folder);
     }
-    let traces = read_traces(&args.run.join("traces"))?;
+    let traces = read_traces(&folder_of_run.join("traces"))?;
     std::fs::create_dir_all(&folder).map_err(|e| format!("make {}: {e}", folder.display()))?;
     let mut written = 0;
     for (stem, recorded) in recorded(&run, &traces, &device)? {
@@ -84,7 +86,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if written == 0 {
         return Err(format!(
             "find a model with a phase solo-traced and its trace in {}: run it with measure.traced and --keep-traces",
-            args.run.display()
+            folder_of_run.display()
         ));
     }
     // Elsewhere, on a GPU host say, there need not be a checkout.

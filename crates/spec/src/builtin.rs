@@ -52,9 +52,11 @@ pub fn builtin() -> &'static [BuiltIn] {
         "models-roles",
         "models-sharing",
         "models-saturation",
+        "models-dram",
         "models-prefill-decode",
         "models-graphs",
         "models-load",
+        "models-bursty",
         "models-stressors",
     )
 }

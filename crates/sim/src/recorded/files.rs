@@ -4,12 +4,16 @@
 #[rustfmt::skip]
 pub(super) const FILES: &[(&str, &str, &str)] = &[
     ("h100-sxm5-80gb", "bert-forward-fp16-b8-s128", include_str!("../../../../devices/timelines/h100-sxm5-80gb/bert-forward-fp16-b8-s128.json")),
+    ("h100-sxm5-80gb", "distilbert-forward-fp16-b8-s128-graph", include_str!("../../../../devices/timelines/h100-sxm5-80gb/distilbert-forward-fp16-b8-s128-graph.json")),
     ("h100-sxm5-80gb", "distilbert-forward-fp16-b8-s128", include_str!("../../../../devices/timelines/h100-sxm5-80gb/distilbert-forward-fp16-b8-s128.json")),
+    ("h100-sxm5-80gb", "distilgpt2-forward-fp16-b8-s128-graph", include_str!("../../../../devices/timelines/h100-sxm5-80gb/distilgpt2-forward-fp16-b8-s128-graph.json")),
     ("h100-sxm5-80gb", "distilgpt2-forward-fp16-b8-s128", include_str!("../../../../devices/timelines/h100-sxm5-80gb/distilgpt2-forward-fp16-b8-s128.json")),
     ("h100-sxm5-80gb", "gpt2-forward-fp16-b8-s128", include_str!("../../../../devices/timelines/h100-sxm5-80gb/gpt2-forward-fp16-b8-s128.json")),
     ("h100-sxm5-80gb", "llama-3.1-8b-forward-fp16-b8-s128", include_str!("../../../../devices/timelines/h100-sxm5-80gb/llama-3.1-8b-forward-fp16-b8-s128.json")),
+    ("h100-sxm5-80gb", "llama-3.2-3b-forward-fp16-b8-s128-graph", include_str!("../../../../devices/timelines/h100-sxm5-80gb/llama-3.2-3b-forward-fp16-b8-s128-graph.json")),
     ("h100-sxm5-80gb", "llama-3.2-3b-forward-fp16-b8-s128", include_str!("../../../../devices/timelines/h100-sxm5-80gb/llama-3.2-3b-forward-fp16-b8-s128.json")),
     ("h100-sxm5-80gb", "mistral-7b-forward-fp16-b8-s128", include_str!("../../../../devices/timelines/h100-sxm5-80gb/mistral-7b-forward-fp16-b8-s128.json")),
     ("h100-sxm5-80gb", "qwen2.5-1.5b-forward-fp16-b8-s128", include_str!("../../../../devices/timelines/h100-sxm5-80gb/qwen2.5-1.5b-forward-fp16-b8-s128.json")),
+    ("h100-sxm5-80gb", "roberta-forward-fp16-b8-s128-graph", include_str!("../../../../devices/timelines/h100-sxm5-80gb/roberta-forward-fp16-b8-s128-graph.json")),
     ("h100-sxm5-80gb", "roberta-forward-fp16-b8-s128", include_str!("../../../../devices/timelines/h100-sxm5-80gb/roberta-forward-fp16-b8-s128.json")),
 ];
