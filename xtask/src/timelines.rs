@@ -441,7 +441,7 @@ mod tests {
     fn a_folder_without_a_run_is_refused() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let out = dir.path().join("out");
-        let args = Args { run: dir.path().into(), times_only: false, device: None, out };
+        let args = Args { run: Some(dir.path().into()), times_only: false, device: None, out };
         assert!(run(&args).is_err());
         assert!(!dir.path().join("out").exists());
     }
@@ -478,7 +478,7 @@ mod tests {
         let old = Recorded { wall_ns: 9_000_000, ..before.clone() };
         std::fs::write(folder.join(name), old.to_json().expect("printed")).expect("written");
         let args = Args {
-            run: root.join("results").join(device).join("models-solo"),
+            run: Some(root.join("results").join(device).join("models-solo")),
             times_only: true,
             device: None,
             out: dir.path().into(),

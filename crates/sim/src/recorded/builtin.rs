@@ -25,7 +25,9 @@ mod tests {
         for (device, stem, text) in FILES {
             let r = Recorded::from_json(text).unwrap_or_else(|e| panic!("{stem}: failed to {e}"));
             assert_eq!((r.device.as_str(), r.workload.file_stem().as_str()), (*device, *stem));
-            assert!(!r.provenance.run.is_empty() && r.iterations >= 50, "{stem}");
+            assert!(!r.provenance.run.is_empty(), "{stem}");
+            // One phase of a large model, as the experiments have it, is the least that a median is made of.
+            assert!(r.iterations >= 40, "{stem}: {} iterations", r.iterations);
         }
     }
 
