@@ -11,9 +11,11 @@ pub mod hypothesis;
 pub mod interval;
 pub mod kde;
 pub mod kolmogorov;
+pub mod mser;
 pub mod normal;
 pub mod quantile;
 pub mod shift;
+pub mod sketch;
 pub mod special;
 pub mod verdict;
 pub mod welch;
@@ -26,8 +28,10 @@ pub use hypothesis::{Test, hodges_lehmann_one_sample, holm, mann_whitney, sign_t
 pub use interval::{Interval, Median, Method, median_interval, paired_ratio, precise_enough};
 pub use kde::{Bandwidth, Kde};
 pub use kolmogorov::kolmogorov_smirnov;
+pub use mser::mser5;
 pub use quantile::{Outlier, mark_outliers, median, quantile};
 pub use shift::{Shift, hodges_lehmann_interval, hodges_lehmann_shift};
+pub use sketch::{Sketch, describe_sketches};
 pub use verdict::{Better, Judge, Verdict};
 pub use welch::{Welch, welch};
 

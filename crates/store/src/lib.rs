@@ -3,6 +3,7 @@
 pub mod folder;
 pub mod format;
 pub mod schema;
+pub mod serving;
 pub mod telemetry;
 
 pub use folder::{

@@ -1,0 +1,293 @@
+//! Requests to servers: one line of `requests.jsonl` each.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finish {
+    /// It reached its limit.
+    Length,
+    /// The model or a stop word ended it.
+    Stop,
+    /// Anything else: tool calls, a content filter, an abort.
+    Other,
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// No connection: refused, unreachable.
+    Connect,
+    /// An answer other than 200.
+    Status,
+    /// A redirect, which is not followed: the load would go elsewhere than said.
+    Redirect,
+    /// The connection was reset or could not be written to.
+    Reset,
+    /// The server closed before the answer was complete.
+    ClosedEarly,
+    /// What came is no HTTP, no event stream or no JSON.
+    Garbage,
+    /// The server reported an error in the middle of the stream.
+    ErrorEvent,
+    /// An answer without any content.
+    Empty,
+    /// An answer larger than is accepted.
+    TooLarge,
+    /// Nothing, or not all, within the time limit.
+    Timeout,
+    /// Given up because the phase was over.
+    Cancelled,
+}
+
+impl FailureKind {
+    /// Its name, as in the artifacts.
+    pub fn name(self) -> &'static str {
+        match self {
+            FailureKind::Connect => "connect",
+            FailureKind::Status => "status",
+            FailureKind::Redirect => "redirect",
+            FailureKind::Reset => "reset",
+            FailureKind::ClosedEarly => "closed-early",
+            FailureKind::Garbage => "garbage",
+            FailureKind::ErrorEvent => "error-event",
+            FailureKind::Empty => "empty",
+            FailureKind::TooLarge => "too-large",
+            FailureKind::Timeout => "timeout",
+            FailureKind::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A failure with what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failure {
+    /// Kind, for counting.
+    pub kind: FailureKind,
+    /// What the server or the system said, at most [`Failure::LONGEST`] characters. No request header is in it.
+    pub detail: String,
+}
+
+impl Failure {
+    /// Characters of a detail.
+    pub const LONGEST: usize = 300;
+
+    /// A failure; the detail is cut.
+    pub fn new(kind: FailureKind, detail: impl AsRef<str>) -> Failure {
+        let detail = detail.as_ref();
+        Failure { kind, detail: detail.chars().take(Self::LONGEST).collect() }
+    }
+}
+
+/// One request from its intended time to its end. Times are ns since the start of the phase, stamped right after the
+/// read that brought what they are of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RequestRecord {
+    /// Number among the tenant's requests, from 0.
+    pub index: u64,
+    /// What the source calls it: class of a mix, turn of a session.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tag: u32,
+    /// When it should have been sent.
+    pub intended_ns: u64,
+    /// Just before its first byte was written; `None` if it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_ns: Option<u64>,
+    /// First byte of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_byte_ns: Option<u64>,
+    /// First event of the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_chunk_ns: Option<u64>,
+    /// First content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_content_ns: Option<u64>,
+    /// Last content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_content_ns: Option<u64>,
+    /// End of the answer, or when it was given up.
+    pub end_ns: u64,
+    /// Events with content.
+    pub chunks: u32,
+    /// Tokens of the prompt, as the server counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens: Option<u32>,
+    /// Of those, tokens that the server had in its cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u32>,
+    /// Tokens of the answer: as the server counts, or the number of chunks where it does not say.
+    pub output_tokens: u32,
+    /// `output_tokens` is the number of chunks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_chunks: bool,
+    /// Tokens asked for.
+    pub max_tokens: u32,
+    /// Status of the answer; 0 without one.
+    pub status: u16,
+    /// Why the answer ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish: Option<Finish>,
+    /// Why the request failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// It had to wait for one of the tenant's places in flight.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub capped: bool,
+    /// It was sent on a new connection; the time that took to open is part of `sent`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub connected: bool,
+    /// The server had closed the idle connection, and it was sent again on a new one; `sent_ns` is of the second time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resent: bool,
+}
+
+fn is_zero(v: &u32) -> bool {
+    *v == 0
+}
+
+impl RequestRecord {
+    /// Whether it came back whole.
+    pub fn ok(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// How late it was sent, ns; `None` if it never was.
+    pub fn lateness_ns(&self) -> Option<u64> {
+        self.sent_ns.map(|s| s.saturating_sub(self.intended_ns))
+    }
+}
+
+/// A value over requests, with the interval over blocks of time; `None` where there is nothing to take it from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Ranged {
+    /// The value.
+    pub value: f64,
+    /// 95 % interval, low.
+    pub low: f64,
+    /// 95 % interval, high.
+    pub high: f64,
+}
+
+/// How one time of all counted requests is distributed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Spread {
+    /// Observations.
+    pub n: u64,
+    /// Mean, ms.
+    pub mean: Ranged,
+    /// Median, ms.
+    pub p50: Ranged,
+    /// 90th percentile, ms.
+    pub p90: Ranged,
+    /// 95th percentile, ms.
+    pub p95: Ranged,
+    /// 99th percentile, ms.
+    pub p99: Ranged,
+    /// 99.9th percentile, ms.
+    pub p999: Ranged,
+    /// Largest, ms.
+    pub max: f64,
+}
+
+/// A limit on a time of a request, ms.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Slo {
+    /// Time to first token, from the intended time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttft_ms: Option<f64>,
+    /// Time per output token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpot_ms: Option<f64>,
+    /// End to end, from the intended time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e2e_ms: Option<f64>,
+}
+
+/// How many requests kept the limits. Failed ones did not.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Goodput {
+    /// The limits.
+    pub slo: Slo,
+    /// Requests of the window that kept all of them.
+    pub good: u64,
+    /// Of so many.
+    pub of: u64,
+    /// Their share, with the interval over blocks of time.
+    pub share: Ranged,
+    /// Good requests per second.
+    pub per_s: f64,
+}
+
+/// Which part of a phase counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Window {
+    /// From here on, ns since the start of the phase.
+    pub from_ns: u64,
+    /// Before here.
+    pub to_ns: u64,
+    /// How it was chosen.
+    pub how: String,
+}
+
+/// What a load on one server gave: `load` of `summary.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LoadSummary {
+    /// What counts. Requests count by their intended time, tokens by when they came.
+    pub window: Window,
+    /// Requests of the whole phase.
+    pub requests: u64,
+    /// Of them, outside of the window.
+    pub outside: u64,
+    /// Requests of the window that came back whole.
+    pub ok: u64,
+    /// Those that did not, by kind.
+    pub failed: std::collections::BTreeMap<String, u64>,
+    /// Requests of the window that waited for a place in flight.
+    pub capped: u64,
+    /// Whose idle connection the server had closed, so that they were sent again.
+    pub resent: u64,
+    /// Whose tokens are counted by chunks, since the server did not count.
+    pub by_chunks: u64,
+    /// Whose answer ended before the tokens asked for.
+    pub short: u64,
+    /// Intended requests per second over the window.
+    pub offered_per_s: f64,
+    /// Requests per second that came back whole within the window.
+    pub completed_per_s: f64,
+    /// Mean number of requests in flight.
+    pub in_flight: f64,
+    /// Output tokens per second.
+    pub output_tokens_per_s: Ranged,
+    /// Output and prompt tokens per second (of the prompts of requests that began to answer in the window).
+    pub total_tokens_per_s: f64,
+    /// Mean tokens of a prompt, of a whole request.
+    pub prompt_tokens: Option<f64>,
+    /// Mean tokens of an answer.
+    pub output_tokens: Option<f64>,
+    /// Times by name: `ttft`, `ttft_sent`, `first_chunk`, `tpot`, `itl`, `itl_token`, `e2e`, `e2e_sent`, `normalised`, `lateness`;
+    /// what each is stands in `docs/serving.md`.
+    pub times: std::collections::BTreeMap<String, Spread>,
+    /// Share of requests that kept the limits, where some were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goodput: Option<Goodput>,
+    /// How the client itself did.
+    pub client: ClientRecord,
+}
+
+/// How the client that made the load did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClientRecord {
+    /// CPU time for 1,000 requests, s.
+    pub cpu_s_per_1000: f64,
+    /// Mean share of one core over the phase.
+    pub cpu_share: f64,
+    /// Largest share of one core in any half second.
+    pub busiest: f64,
+    /// Most requests in flight.
+    pub peak_in_flight: u32,
+    /// What says that the numbers are the client's and not the server's; empty: nothing.
+    pub limits: Vec<String>,
+}
