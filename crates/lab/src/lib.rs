@@ -14,6 +14,7 @@ pub mod program;
 pub mod provenance;
 pub mod run;
 mod schedule;
+pub mod serving;
 pub mod sharing;
 pub mod simulated;
 pub mod telemetry;

@@ -1,5 +1,5 @@
-//! When requests arrive: seeded arrival processes and the replay of traces, as offsets in nanoseconds from the start
-//! of a phase.
+//! When requests arrive: seeded arrival processes, the replay of traces, and clients whose load changes from window to
+//! window, as offsets in nanoseconds from the start of a phase; and whether arrivals look as was asked for.
 //!
 //! Pure: no clock, no files, no threads. The same seed gives the same offsets on every machine; streams of different
 //! tenants of one experiment are independent of each other and of the tenants' order (see [`stream_seed`]).
@@ -23,13 +23,20 @@ mod error;
 mod process;
 mod profile;
 mod seed;
+mod servegen;
+mod servegen_error;
+mod shape;
 mod trace;
 mod trace_error;
+mod trace_read;
 
 pub use arrivals::{Arrivals, MOST_ARRIVALS, Until};
 pub use error::LoadError;
 pub use process::{Process, weibull_shape};
 pub use profile::{Lengths, Profile, Step};
 pub use seed::stream_seed;
-pub use trace::{Format, Record, Trace};
+pub use servegen::{Window, Windows};
+pub use servegen_error::WindowsError;
+pub use shape::{Departure, NEGLIGIBLE, Shape, departs, expected, shape};
+pub use trace::{BLOCK_TOKENS, Format, Record, Trace};
 pub use trace_error::TraceError;

@@ -4,20 +4,25 @@
 //! |---|---|---|---|
 //! | own | CSV or JSON lines | `t_s`, seconds, or `timestamp`: seconds, or a date and time | `prompt_tokens`, `output_tokens` (optional) |
 //! | Azure LLM inference traces | CSV | `TIMESTAMP`, a date and time | `ContextTokens`, `GeneratedTokens` |
-//! | Mooncake | JSON lines | `timestamp`, milliseconds | `input_length`, `output_length` |
+//! | Mooncake | JSON lines | `timestamp`, milliseconds | `input_length`, `output_length`, `hash_ids` |
 //! | BurstGPT | CSV | `Timestamp`, seconds | `Request tokens`, `Response tokens` |
 //!
 //! The first line tells the format: names of columns are compared without case, and `timestamp` beside
 //! `input_length` is in milliseconds. Other columns are not looked at.
+//!
+//! `hash_ids` of a Mooncake trace cut the prompt into blocks of [`BLOCK_TOKENS`] tokens, the last one shorter; requests
+//! with equal ids have equal tokens there and before. They stand beside the records ([`Trace::blocks`]).
 
 use crate::arrivals::{MOST_ARRIVALS, Until};
 use crate::trace_error::TraceError;
+use crate::trace_read::{Row, rows};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use std::sync::Arc;
 
 const NS: f64 = 1e9;
-/// Latest time accepted, s: about 31 years, which as nanoseconds is well inside an `i64`.
-const LATEST_S: f64 = 1e9;
+
+/// Tokens of a block of a Mooncake trace.
+pub const BLOCK_TOKENS: u64 = 512;
 
 /// Format of a trace file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,81 +59,47 @@ pub struct Trace {
     reordered: usize,
     /// From the start of the trace to its end, ns: the last record, unless it is a slice by time.
     length_ns: u64,
+    blocks: Blocks,
 }
 
-/// A time as it stands in a file: ns since an origin that all lines of the file share.
-type Ns = i128;
-
-/// Which unit the time column has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Clock {
-    Seconds,
-    Milliseconds,
-    Date,
-    /// Seconds or a date, as the first line tells.
-    Open,
+/// Hash ids of the blocks of all records in one list, which slices of a trace share.
+#[derive(Debug, Clone, Default)]
+struct Blocks {
+    ids: Arc<[u64]>,
+    /// Where in the list each record's ids begin and end; empty where no record has any.
+    spans: Vec<(usize, usize)>,
 }
 
-const SECONDS: &str = "a time in seconds (0 or more, less than 1e9)";
-const MILLISECONDS: &str = "a time in milliseconds (0 or more, less than 1e12)";
-const DATE: &str = "a date and time such as `2023-11-16 18:17:03.97`";
-const EITHER: &str = "a time in seconds, or a date and time such as `2023-11-16 18:17:03.97`";
-const TOKENS: &str = "a number of tokens (a whole number, 0 or more)";
-
-impl Clock {
-    fn wanted(self) -> &'static str {
-        match self {
-            Clock::Seconds => SECONDS,
-            Clock::Milliseconds => MILLISECONDS,
-            Clock::Date => DATE,
-            Clock::Open => EITHER,
+impl Blocks {
+    fn of(rows: &[Row]) -> Blocks {
+        if rows.iter().all(|r| r.blocks.is_empty()) {
+            return Blocks::default();
         }
+        let mut ids = Vec::new();
+        let spans = rows.iter().map(|r| {
+            let first = ids.len();
+            ids.extend_from_slice(&r.blocks);
+            (first, ids.len())
+        });
+        let spans = spans.collect();
+        Blocks { ids: ids.into(), spans }
     }
 
-    /// Reads a time; an open clock is settled by it.
-    fn read(&mut self, text: &str) -> Option<Ns> {
-        let text = text.trim();
-        let number = |per_s: f64| {
-            let v: f64 = text.parse().ok()?;
-            let s = v / per_s;
-            (s.is_finite() && (0.0..LATEST_S).contains(&s)).then(|| (s * NS).round() as Ns)
-        };
-        match self {
-            Clock::Seconds => number(1.0),
-            Clock::Milliseconds => number(1e3),
-            Clock::Date => date(text),
-            Clock::Open => {
-                let (clock, at) = match number(1.0) {
-                    Some(at) => (Clock::Seconds, at),
-                    None => (Clock::Date, date(text)?),
-                };
-                *self = clock;
-                Some(at)
-            }
-        }
+    fn get(&self, index: usize) -> &[u64] {
+        self.spans.get(index).and_then(|&(first, end)| self.ids.get(first..end)).unwrap_or_default()
+    }
+
+    fn slice(&self, first: usize, end: usize) -> Blocks {
+        let spans = self.spans.get(first..end).map(<[_]>::to_vec).unwrap_or_default();
+        Blocks { ids: Arc::clone(&self.ids), spans }
     }
 }
 
-/// A date and time, with an offset from UTC or (as in the published traces) without one.
-fn date(text: &str) -> Option<Ns> {
-    if let Ok(t) = text.parse::<jiff::Timestamp>() {
-        return Some(t.as_nanosecond());
+/// Equal ids record by record, wherever in the list they stand; no ids and no list are alike.
+impl PartialEq for Blocks {
+    fn eq(&self, other: &Blocks) -> bool {
+        (0..self.spans.len().max(other.spans.len())).all(|i| self.get(i) == other.get(i))
     }
-    let t: jiff::civil::DateTime = text.parse().ok()?;
-    Some(jiff::tz::TimeZone::UTC.to_timestamp(t).ok()?.as_nanosecond())
-}
-
-fn tokens(text: &str, line: &dyn Fn() -> u64, column: &str) -> Result<Option<u64>, TraceError> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| TraceError::Cell {
-        line: line(),
-        column: column.into(),
-        text: text.into(),
-        wanted: TOKENS,
-    })
 }
 
 impl Trace {
@@ -138,45 +109,37 @@ impl Trace {
     /// # Errors
     /// A line that is not of the format, with its number and the column.
     pub fn parse(text: &str) -> Result<Trace, TraceError> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let first = text.lines().find(|l| !l.trim().is_empty()).ok_or(TraceError::Empty)?;
-        let (format, rows) = if first.trim_start().starts_with('{') { json(text)? } else { csv(text)? };
-        Trace::from_rows(format, rows)
-    }
-
-    fn from_rows(format: Format, rows: Vec<(Ns, Option<u64>, Option<u64>)>) -> Result<Trace, TraceError> {
-        let start = rows.iter().map(|r| r.0).min().ok_or(TraceError::Empty)?;
+        let (format, mut rows) = rows(text)?;
+        let start = rows.iter().map(|r| r.at).min().ok_or(TraceError::Empty)?;
         let mut latest = start;
         let reordered = rows
             .iter()
             .filter(|r| {
-                let late = r.0 < latest;
-                latest = latest.max(r.0);
+                let late = r.at < latest;
+                latest = latest.max(r.at);
                 late
             })
             .count();
-        let mut records: Vec<Record> = rows
-            .into_iter()
-            .map(|(at, prompt_tokens, output_tokens)| Record {
-                // Dates span fewer than 2⁶⁴ ns between the years 1970 and 2554; beyond that it saturates.
-                at_ns: u64::try_from(at - start).unwrap_or(u64::MAX),
-                prompt_tokens,
-                output_tokens,
-            })
-            .collect();
-        records.sort_by_key(|r| r.at_ns);
+        rows.sort_by_key(|r| r.at);
+        let record = |r: &Row| Record {
+            // Dates span fewer than 2⁶⁴ ns between the years 1970 and 2554; beyond that it saturates.
+            at_ns: u64::try_from(r.at - start).unwrap_or(u64::MAX),
+            prompt_tokens: r.prompt,
+            output_tokens: r.output,
+        };
+        let records: Vec<Record> = rows.iter().map(record).collect();
         let length_ns = records.last().map_or(0, |r| r.at_ns);
-        Ok(Trace { format, records, reordered, length_ns })
+        Ok(Trace { format, records, reordered, length_ns, blocks: Blocks::of(&rows) })
     }
 
-    /// A trace of given records, which are put in time order; times are kept as they are.
+    /// A trace of given records, which are put in time order; times are kept as they are. It has no blocks.
     ///
     /// # Errors
     /// No records.
     pub fn of(format: Format, mut records: Vec<Record>) -> Result<Trace, TraceError> {
         records.sort_by_key(|r| r.at_ns);
         let length_ns = records.last().ok_or(TraceError::Empty)?.at_ns;
-        Ok(Trace { format, records, reordered: 0, length_ns })
+        Ok(Trace { format, records, reordered: 0, length_ns, blocks: Blocks::default() })
     }
 
     /// The format it was read from.
@@ -187,6 +150,16 @@ impl Trace {
     /// The records in time order.
     pub fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// Hash ids of the blocks of the prompt of the record with this index, in order; empty where the trace has none.
+    pub fn blocks(&self, index: usize) -> &[u64] {
+        self.blocks.get(index)
+    }
+
+    /// Whether any record has blocks.
+    pub fn has_blocks(&self) -> bool {
+        self.blocks.spans.iter().any(|(first, end)| first < end)
     }
 
     /// How many records stood later in the file than a younger one.
@@ -224,6 +197,7 @@ impl Trace {
         Ok(Trace {
             records: self.records.iter().map(|r| Record { at_ns: stretched(r.at_ns), ..*r }).collect(),
             length_ns: stretched(self.length_ns),
+            blocks: self.blocks.clone(),
             ..*self
         })
     }
@@ -247,6 +221,7 @@ impl Trace {
         Ok(Trace {
             records: self.records[first..last].iter().map(moved).collect(),
             length_ns: to_ns.min(self.length_ns) - from_ns,
+            blocks: self.blocks.slice(first, last),
             ..*self
         })
     }
@@ -265,7 +240,7 @@ impl Trace {
         let moved = |r: &Record| Record { at_ns: r.at_ns - start, ..*r };
         let records: Vec<Record> = self.records[first..end].iter().map(moved).collect();
         let length_ns = records.last().map_or(0, |r| r.at_ns);
-        Ok(Trace { records, length_ns, ..*self })
+        Ok(Trace { records, length_ns, blocks: self.blocks.slice(first, end), ..*self })
     }
 
     /// Offsets of the arrivals, ns, ascending.
@@ -312,7 +287,8 @@ impl Trace {
         if out.len() > MOST_ARRIVALS { Err(TraceError::TooMany(expected)) } else { Ok(out) }
     }
 
-    /// The trace in our own CSV format, times with all nine digits; reading it gives the same records.
+    /// The trace in our own CSV format, times with all nine digits; reading it gives the same records. Blocks
+    /// are left out.
     pub fn to_csv(&self) -> String {
         let mut out = String::from("t_s,prompt_tokens,output_tokens\n");
         for r in &self.records {
@@ -322,106 +298,4 @@ impl Trace {
         }
         out
     }
-}
-
-type Rows = Vec<(Ns, Option<u64>, Option<u64>)>;
-
-fn csv(text: &str) -> Result<(Format, Rows), TraceError> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(|e| csv_error(&e, text))?.clone();
-    let find = |name: &str| header.iter().position(|h| h.eq_ignore_ascii_case(name));
-    let (format, at, mut clock, prompt, output) = match (find("t_s"), find("timestamp")) {
-        (_, Some(at)) if find("ContextTokens").is_some() => {
-            (Format::Azure, at, Clock::Date, find("ContextTokens"), find("GeneratedTokens"))
-        }
-        (_, Some(at)) if find("Request tokens").is_some() => {
-            (Format::BurstGpt, at, Clock::Seconds, find("Request tokens"), find("Response tokens"))
-        }
-        (Some(at), _) => (Format::Csv, at, Clock::Seconds, find("prompt_tokens"), find("output_tokens")),
-        (None, Some(at)) => (Format::Csv, at, Clock::Open, find("prompt_tokens"), find("output_tokens")),
-        (None, None) => {
-            let found: Vec<String> = header.iter().map(|h| format!("`{h}`")).collect();
-            return Err(TraceError::Columns { found: found.join(", ") });
-        }
-    };
-    let name = |i: usize| header.get(i).unwrap_or_default();
-    let mut rows = Vec::new();
-    let mut record = csv::StringRecord::new();
-    while reader.read_record(&mut record).map_err(|e| csv_error(&e, text))? {
-        // Counting lines from the start of the text takes its time, so only for errors.
-        let line = || line_of(record.position(), text);
-        let cell = |i: usize| record.get(i).unwrap_or_default();
-        let wanted = clock.wanted();
-        let time = clock.read(cell(at)).ok_or_else(|| TraceError::Cell {
-            line: line(),
-            column: name(at).into(),
-            text: cell(at).into(),
-            wanted,
-        })?;
-        let count = |i: Option<usize>| i.map_or(Ok(None), |i| tokens(cell(i), &line, name(i)));
-        rows.push((time, count(prompt)?, count(output)?));
-    }
-    Ok((format, rows))
-}
-
-/// Line, from 1, on which a record begins. The reader's own count stands before the blank lines that it skips.
-fn line_of(position: Option<&csv::Position>, text: &str) -> u64 {
-    let at = position.and_then(|p| usize::try_from(p.byte()).ok()).unwrap_or(0).min(text.len());
-    let (before, after) = text.as_bytes().split_at(at);
-    let blank = after.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
-    let newlines = before.iter().chain(blank).filter(|b| **b == b'\n').count();
-    1 + newlines as u64
-}
-
-fn csv_error(e: &csv::Error, text: &str) -> TraceError {
-    let line = line_of(e.position(), text);
-    match e.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            TraceError::Cells { line, found: *len, asked: *expected_len }
-        }
-        _ => TraceError::Line { line, reason: e.to_string() },
-    }
-}
-
-fn json(text: &str) -> Result<(Format, Rows), TraceError> {
-    let mut known: Option<(Format, &str, Clock)> = None;
-    let mut rows = Vec::new();
-    for (line, text) in (1u64..).zip(text.lines()).filter(|(_, t)| !t.trim().is_empty()) {
-        let value: serde_json::Map<String, Value> =
-            serde_json::from_str(text).map_err(|e| TraceError::Json {
-                line,
-                character: e.column(),
-                reason: e.to_string().split(" at line ").next().unwrap_or_default().to_owned(),
-            })?;
-        let (format, field, clock) = match &mut known {
-            Some(k) => k,
-            None => known.insert(if value.contains_key("t_s") {
-                (Format::JsonLines, "t_s", Clock::Seconds)
-            } else if value.contains_key("input_length") {
-                (Format::Mooncake, "timestamp", Clock::Milliseconds)
-            } else {
-                (Format::JsonLines, "timestamp", Clock::Open)
-            }),
-        };
-        let cell = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-        let told = value.get(*field).ok_or_else(|| TraceError::Field { line, field: (*field).to_owned() })?;
-        let wanted = clock.wanted();
-        let time = clock.read(&cell(told)).ok_or_else(|| TraceError::Cell {
-            line,
-            column: (*field).to_owned(),
-            text: cell(told),
-            wanted,
-        })?;
-        let (prompt, output) = match format {
-            Format::Mooncake => ("input_length", "output_length"),
-            _ => ("prompt_tokens", "output_tokens"),
-        };
-        let count = |name: &str| match value.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(v) => tokens(&cell(v), &|| line, name),
-        };
-        rows.push((time, count(prompt)?, count(output)?));
-    }
-    let format = known.map_or(Format::JsonLines, |k| k.0);
-    Ok((format, rows))
 }

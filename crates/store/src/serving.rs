@@ -84,7 +84,7 @@ impl Failure {
 
 /// One request from its intended time to its end. Times are ns since the start of the phase, stamped right after the
 /// read that brought what they are of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RequestRecord {
     /// Number among the tenant's requests, from 0.
     pub index: u64,
@@ -158,6 +158,29 @@ impl RequestRecord {
     pub fn lateness_ns(&self) -> Option<u64> {
         self.sent_ns.map(|s| s.saturating_sub(self.intended_ns))
     }
+}
+
+/// A line of `requests.jsonl`: a request and where it belongs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RequestLine {
+    /// Trial of an experiment; empty for a load of its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trial: String,
+    /// Repeat, from 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repeat: u32,
+    /// Phase: `solo` or `shared`; empty for a load of its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub phase: String,
+    /// Tenant; empty for a load of its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tenant: String,
+    /// The request.
+    #[serde(flatten)]
+    pub record: RequestRecord,
+    /// When each event with content came, ns, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunks_ns: Vec<u64>,
 }
 
 /// A value over requests, with the interval over blocks of time; `None` where there is nothing to take it from.

@@ -1,4 +1,6 @@
 //! Arrivals and traces from the outside.
 
 mod arrivals;
+mod servegen;
+mod shape;
 mod traces;

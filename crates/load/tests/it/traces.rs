@@ -196,3 +196,25 @@ proptest! {
         let _ = Trace::parse(&format!("{head}\n{}", rows.join("\n")));
     }
 }
+
+#[test]
+fn blocks_stay_with_their_records() {
+    let text = "{\"timestamp\": 900, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [7, 9]}
+{\"timestamp\": 0, \"input_length\": 100, \"output_length\": 1, \"hash_ids\": [3]}
+{\"timestamp\": 500, \"input_length\": 100, \"output_length\": 1}
+";
+    let t = Trace::parse(text).expect("a trace");
+    let blocks = |t: &Trace| (0..t.records().len()).map(|i| t.blocks(i).to_vec()).collect::<Vec<_>>();
+    assert_eq!(blocks(&t), [vec![3], vec![], vec![7, 9]]);
+    assert!(t.has_blocks() && t.blocks(3).is_empty());
+    assert_eq!(blocks(&t.at_rate(1.0).expect("a rate")), blocks(&t));
+    let late = t.between(400 * MS, S).expect("a slice");
+    assert_eq!(blocks(&late), [vec![], vec![7, 9]]);
+    assert_eq!(blocks(&late.slice(1, 1).expect("a slice")), [vec![7, 9]]);
+    assert_ne!(t, Trace::parse(&text.replace("[3]", "[4]")).expect("a trace"));
+    assert_eq!(late.slice(1, 1), t.slice(2, 1), "wherever the ids are kept");
+    assert!(!Trace::parse("t_s\n1\n").expect("a trace").has_blocks());
+    let e =
+        Trace::parse("{\"timestamp\": 0, \"input_length\": 1, \"hash_ids\": [1, -2]}").expect_err("refused");
+    assert!(e.to_string().contains("line 1, column `hash_ids`: `[1,-2]` is not a list of block ids"), "{e}");
+}

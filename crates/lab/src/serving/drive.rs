@@ -1,0 +1,116 @@
+//! Drives the loads of tenants on one clock.
+
+use super::asks::{AskBodies, AskedFailure};
+use super::writer::{Heading, Writer};
+use crate::backend::TrialError;
+use cotenant_prompts::Asks;
+use cotenant_serve::{
+    BodyOptions, BodyWriter, Clock, Closed, Engine, Open, Options, Outcome, Source, Target, Tenant, Url,
+};
+use cotenant_stats::Gaps;
+use cotenant_store::serving::RequestLine;
+use std::fs::File;
+use std::rc::Rc;
+
+/// When requests are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadSource {
+    /// So many users, each with one request at a time.
+    Closed {
+        /// Users.
+        users: u32,
+        /// Pause of a user between requests, ns.
+        think_ns: u64,
+        /// Most requests together.
+        requests: u64,
+        /// None is sent after this, ns.
+        until_ns: u64,
+    },
+    /// At these offsets from the start, ns, ascending.
+    Open {
+        /// Offsets.
+        times: Vec<u64>,
+    },
+}
+
+/// The load of one tenant.
+#[derive(Debug, Clone)]
+pub struct TenantLoad {
+    /// What stands before each of its records.
+    pub line: RequestLine,
+    /// Where its server is.
+    pub url: String,
+    /// Headers of each request; values may be secrets.
+    pub headers: Vec<(String, String)>,
+    /// What bodies have in common.
+    pub body: BodyOptions,
+    /// What is asked.
+    pub asks: Asks,
+    /// When.
+    pub source: LoadSource,
+    /// Most requests in flight.
+    pub in_flight: u32,
+    /// Time limit of a request, ns.
+    pub timeout_ns: u64,
+    /// Keep the time of each chunk.
+    pub chunks: bool,
+}
+
+/// What driving gave beside the records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Driven {
+    /// How it went.
+    pub outcome: Outcome,
+    /// Gaps between chunks of each tenant.
+    pub gaps: Vec<Gaps>,
+    /// When it started, ns of `CLOCK_MONOTONIC`.
+    pub start_ns: u64,
+}
+
+/// Drives the loads until all are done or `stop_at_ns` has come, and appends each finished request to `file`.
+///
+/// # Errors
+/// A URL, header or ask that cannot be made, or a file that cannot be written.
+pub fn drive(
+    loads: Vec<TenantLoad>,
+    stop_at_ns: u64,
+    file: File,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Driven, TrialError> {
+    let failed = |e: &dyn std::fmt::Display| TrialError::Failed(e.to_string());
+    let failure: AskedFailure = Rc::default();
+    let (mut tenants, mut headings) = (Vec::new(), Vec::new());
+    for load in loads {
+        let url = Url::parse(&load.url).map_err(|e| failed(&e))?;
+        let target = Target::new(&url, load.body.api.path(), &load.headers).map_err(|e| failed(&e))?;
+        // What cannot be asked at all is better known before the first request.
+        load.asks.at(0).map_err(|e| failed(&e))?;
+        let bodies = AskBodies::new(load.asks, BodyWriter::new(&load.body), Rc::clone(&failure));
+        let (source, connections): (Box<dyn Source>, u32) = match load.source {
+            LoadSource::Closed { users, think_ns, requests, until_ns } => {
+                (Box::new(Closed::new(bodies, users, think_ns, requests, until_ns)), users)
+            }
+            LoadSource::Open { times } => (Box::new(Open::new(bodies, times)), 16),
+        };
+        headings.push(Heading { line: load.line, chunks: load.chunks });
+        tenants.push(Tenant {
+            target,
+            source,
+            in_flight: load.in_flight.max(1),
+            timeout_ns: load.timeout_ns,
+            keep_text: false,
+            connections,
+        });
+    }
+    let mut writer = Writer::start(file, headings).map_err(|e| failed(&e))?;
+    let mut engine = Engine::new(tenants).map_err(|e| failed(&e))?;
+    let clock = Clock::start();
+    let mut sink = |who: usize, record: &_, stamps: &[u64]| writer.take(who, record, stamps);
+    let stop = || interrupted() || failure.borrow().is_some();
+    let outcome = engine.run(clock, Options { stop_at_ns }, &mut sink, &stop).map_err(|e| failed(&e))?;
+    let (_, gaps) = writer.finish().map_err(|e| failed(&format!("write the requests: {e}")))?;
+    if let Some(why) = failure.borrow_mut().take() {
+        return Err(TrialError::Failed(why));
+    }
+    Ok(Driven { outcome, gaps, start_ns: clock.start_ns() })
+}

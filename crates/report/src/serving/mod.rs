@@ -1,0 +1,9 @@
+//! Loads on servers: from the records of requests to their summary and table.
+
+mod summary;
+mod table;
+mod window;
+
+pub use summary::{ClientFacts, LoadOptions, summarize_load};
+pub use table::render_load;
+pub use window::{Choice, choose};
