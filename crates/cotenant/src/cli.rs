@@ -17,6 +17,10 @@ pub struct Cli {
 pub enum Verb {
     /// Run an experiment: prints its table, writes a run folder and a report
     Run(RunArgs),
+    /// Put a load on a server of language models that is running, and say what it did
+    Load(Box<LoadArgs>),
+    /// Serve made-up tokens at given times over the API of language models: a server to try loads on
+    TokenServer(TokenServerArgs),
     /// Say what this machine has and lacks for each sharing mode and each measurement
     Doctor(JsonArg),
     /// Measure this GPU's device card
@@ -166,4 +170,133 @@ pub struct KernelOnceArgs {
     /// CUDA index
     #[arg(long, default_value_t = 0)]
     pub device: u32,
+}
+
+/// Arguments of `load`.
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// Server, such as http://127.0.0.1:8000
+    pub url: String,
+    /// Kind of server: vllm, sglang, llama-cpp, tgi, transformers-serve, mistral-rs, token-server or generic
+    #[arg(long, default_value = "generic")]
+    pub preset: String,
+    /// Model or adapter to ask for; the first that the server lists where none is given
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Use /v1/completions instead of /v1/chat/completions
+    #[arg(long)]
+    pub completions: bool,
+    /// Ask for whole answers instead of streams
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Let answers end before the tokens asked for (else `ignore_eos` is sent, where the server knows it)
+    #[arg(long)]
+    pub may_end: bool,
+    /// Closed loop: so many users, each with one request at a time
+    #[arg(long, value_name = "USERS")]
+    pub concurrency: Option<u32>,
+    /// Pause of a user between requests
+    #[arg(long, value_name = "TIME")]
+    pub think: Option<String>,
+    /// Open loop: requests per second; with --trace, what the trace is stretched to
+    #[arg(long, value_name = "PER_S")]
+    pub rate: Option<f64>,
+    /// How arrivals of an open loop follow each other: poisson (default), constant, gamma(CV), weibull(CV)
+    #[arg(long, value_name = "PROCESS")]
+    pub arrivals: Option<String>,
+    /// How the rate changes: on-off(5s,15s), on-off(5s,15s,random), ramp(0,2,60s), step(30s,2)
+    #[arg(long)]
+    pub profile: Option<String>,
+    /// Replay a trace: Azure LLM, Mooncake, BurstGPT, or CSV or JSON lines of our own
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Number of requests (1,000 where neither this nor --duration is given)
+    #[arg(long)]
+    pub requests: Option<u64>,
+    /// Send for so long
+    #[arg(long, value_name = "TIME")]
+    pub duration: Option<String>,
+    /// Requests at the start that do not count
+    #[arg(long, default_value_t = 0)]
+    pub warmup: u64,
+    /// Count from the first request on instead of looking for the steady part
+    #[arg(long)]
+    pub whole: bool,
+    /// Tokens of a prompt: 512, uniform(100,200), normal(512,64), lognormal(400,0.8), … (512)
+    #[arg(long, value_name = "LENGTH")]
+    pub prompt_tokens: Option<String>,
+    /// Tokens of an answer, likewise (128)
+    #[arg(long, value_name = "LENGTH")]
+    pub output_tokens: Option<String>,
+    /// Classes of prompts by weight: short=2,medium=1,long=1
+    #[arg(long)]
+    pub mix: Option<String>,
+    /// Prefixes that prompts share, COUNT:TOKENS:SHARE
+    #[arg(long)]
+    pub prefix: Option<String>,
+    /// Prompts from JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Make prompts of exact length with this tokenizer.json
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// Make prompts of `words` (t0 t1 …, a token each for dummy tokenizers) or of `plain` ones
+    #[arg(long)]
+    pub vocabulary: Option<String>,
+    /// Another field of each request, such as temperature=0.7; may be given several times
+    #[arg(long, value_name = "KEY=JSON")]
+    pub body: Vec<String>,
+    /// Limits that goodput counts: ttft=200ms,tpot=50ms,e2e=10s
+    #[arg(long)]
+    pub slo: Option<String>,
+    /// Most requests in flight in an open loop (10,000)
+    #[arg(long, value_name = "REQUESTS")]
+    pub max_in_flight: Option<u32>,
+    /// Time limit of a request
+    #[arg(long, value_name = "TIME", default_value = "600s")]
+    pub timeout: String,
+    /// Seed of prompts and arrivals
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Keep the time of every chunk in requests.jsonl
+    #[arg(long)]
+    pub chunks: bool,
+    /// Environment variable that holds the API key
+    #[arg(long, value_name = "NAME")]
+    pub api_key_env: Option<String>,
+    /// Folder for run folders
+    #[arg(long, default_value = "runs")]
+    pub out: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `token-server`.
+#[derive(Debug, Args)]
+pub struct TokenServerArgs {
+    /// Port on 127.0.0.1; 0: a free one
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// Name that the model is served under
+    #[arg(long, default_value = "simulated")]
+    pub model: String,
+    /// Time from a request to its first token; without it and --itl tokens come as fast as they can
+    #[arg(long, value_name = "TIME")]
+    pub ttft: Option<String>,
+    /// Time between tokens
+    #[arg(long, value_name = "TIME")]
+    pub itl: Option<String>,
+    /// Send each token in a write of its own, also where several are due at once
+    #[arg(long)]
+    pub single_writes: bool,
+    /// Most requests that are answered at the same time
+    #[arg(long, value_name = "REQUESTS")]
+    pub running: Option<u32>,
+    /// Tokens in one chunk
+    #[arg(long, default_value_t = 1, value_name = "TOKENS")]
+    pub tokens_per_chunk: u32,
+    /// Stand still: START:LENGTH, such as 5s:3s
+    #[arg(long, value_name = "START:LENGTH")]
+    pub freeze: Option<String>,
 }

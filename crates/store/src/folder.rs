@@ -56,6 +56,9 @@ pub enum StoreError {
     /// Not a run folder.
     #[error("open {0}: there is no manifest.json in it, so it is not a run folder")]
     NotARun(PathBuf),
+    /// Not the folder of a load.
+    #[error("open {0}: there is no load.json in it, so it is not the folder of a load")]
+    NotALoad(PathBuf),
     /// A file name in a run would leave its folder.
     #[error("write {0}: the name leaves the run folder")]
     Escapes(String),
@@ -74,9 +77,25 @@ fn hint(e: &io::Error) -> &'static str {
     }
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { action, path, source }
+}
+
+/// Makes `parent/base/`, with `-2`, `-3`, … if taken.
+pub(crate) fn fresh_folder(parent: &Path, base: &str) -> Result<PathBuf, StoreError> {
+    std::fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+    let mut path = parent.join(base);
+    for n in 2.. {
+        match std::fs::create_dir(&path) {
+            Ok(()) => break,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && n < 1000 => {
+                path = parent.join(format!("{base}-{n}"));
+            }
+            Err(e) => return Err(io_error("create", &path)(e)),
+        }
+    }
+    Ok(path)
 }
 
 /// A run folder open for writing.
@@ -102,18 +121,7 @@ impl RunFolder {
         if !plain(&manifest.name) || !plain(stamp) || manifest.name.starts_with('.') {
             return Err(StoreError::Escapes(manifest.name.clone()));
         }
-        std::fs::create_dir_all(parent).map_err(io_error("create", parent))?;
-        let base = format!("{stamp}-{}", manifest.name);
-        let mut path = parent.join(&base);
-        for n in 2.. {
-            match std::fs::create_dir(&path) {
-                Ok(()) => break,
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && n < 1000 => {
-                    path = parent.join(format!("{base}-{n}"))
-                }
-                Err(e) => return Err(io_error("create", &path)(e)),
-            }
-        }
+        let path = fresh_folder(parent, &format!("{stamp}-{}", manifest.name))?;
         write_whole(&path.join("manifest.json"), &pretty(manifest))?;
         Self::open_files(path, Vec::new(), &[])
     }
@@ -269,7 +277,7 @@ pub fn load(path: &Path) -> Result<Run, StoreError> {
     })
 }
 
-fn version(json: &str) -> u32 {
+pub(crate) fn version(json: &str) -> u32 {
     #[derive(serde::Deserialize)]
     struct Head {
         #[serde(default)]
@@ -300,7 +308,7 @@ pub fn write_derived(folder: &Path, name: &str, text: &str) -> Result<PathBuf, S
     Ok(path)
 }
 
-fn pretty<T: Serialize>(v: &T) -> String {
+pub(crate) fn pretty<T: Serialize>(v: &T) -> String {
     serde_json::to_string_pretty(v).unwrap_or_default() + "\n"
 }
 
@@ -359,7 +367,7 @@ fn words_of(e: &serde_json::Error) -> String {
     format!("{words} at column {}", e.column())
 }
 
-fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StoreError> {
+pub(crate) fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StoreError> {
     let text = match std::fs::read_to_string(path) {
         Ok(t) => t,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

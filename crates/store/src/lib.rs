@@ -2,6 +2,7 @@
 
 pub mod folder;
 pub mod format;
+mod load_folder;
 pub mod schema;
 pub mod serving;
 pub mod telemetry;
@@ -9,4 +10,5 @@ pub mod telemetry;
 pub use folder::{
     Run, RunFolder, StoreError, check_writable, load, write_derived, write_summary, write_whole,
 };
+pub use load_folder::{LoadFolder, StoredLoad};
 pub use telemetry::{Telemetry, load_telemetry};

@@ -1,6 +1,7 @@
 //! JSON Schemas of the formats, generated from the types.
 
 use crate::format::{Manifest, OutcomeRecord, RepeatRecord, Summary, WarningRecord};
+use crate::serving::{ClientOutcome, LoadManifest, LoadSummary, RequestLine};
 use schemars::{Schema, schema_for};
 
 /// File name and schema of every format of a run folder.
@@ -11,5 +12,9 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("outcome.schema.json", schema_for!(OutcomeRecord)),
         ("warning.schema.json", schema_for!(WarningRecord)),
         ("summary.schema.json", schema_for!(Summary)),
+        ("load.schema.json", schema_for!(LoadManifest)),
+        ("load-summary.schema.json", schema_for!(LoadSummary)),
+        ("client.schema.json", schema_for!(ClientOutcome)),
+        ("request.schema.json", schema_for!(RequestLine)),
     ]
 }

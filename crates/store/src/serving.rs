@@ -314,3 +314,68 @@ pub struct ClientRecord {
     /// What says that the numbers are the client's and not the server's; empty: nothing.
     pub limits: Vec<String>,
 }
+
+/// `load.json`: what a load of its own asked of which server. Written first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LoadManifest {
+    /// Format version.
+    pub format: u32,
+    /// Server, without anything secret.
+    pub url: String,
+    /// Kind of server.
+    pub preset: String,
+    /// Model asked for.
+    pub model: String,
+    /// Version that the server tells.
+    pub server_version: Option<String>,
+    /// The server says that its tokens are simulated.
+    pub simulated: bool,
+    /// Endpoint: `chat` or `completions`.
+    pub api: String,
+    /// Streamed answers.
+    pub stream: bool,
+    /// What is asked, in words.
+    pub asks: String,
+    /// When, in words.
+    pub arrivals: String,
+    /// Requests have intended times of their own.
+    pub open: bool,
+    /// Seed of asks and arrivals.
+    pub seed: u64,
+    /// Requests at the start that do not count.
+    pub warmup: u64,
+    /// The start-up is looked for and left out.
+    pub steady: bool,
+    /// Limits for goodput.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<Slo>,
+    /// Most requests in flight.
+    pub in_flight: u32,
+    /// Time limit of a request, s.
+    pub timeout_s: f64,
+    /// What else stands in each body.
+    pub body: serde_json::Map<String, serde_json::Value>,
+    /// What arrivals differ in from what was asked; empty: nothing beyond chance.
+    pub departures: Vec<String>,
+    /// Where it comes from.
+    pub provenance: crate::format::Provenance,
+}
+
+/// `client.json`: how the driving went. Written last.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClientOutcome {
+    /// Format version.
+    pub format: u32,
+    /// Length of the phase, ns.
+    pub wall_ns: u64,
+    /// CPU time of the driving thread, ns.
+    pub cpu_ns: u64,
+    /// Largest share of a core in any half second.
+    pub busiest: f64,
+    /// Most requests in flight.
+    pub peak_in_flight: u32,
+    /// It was interrupted.
+    pub interrupted: bool,
+    /// Start, ns of `CLOCK_MONOTONIC`.
+    pub start_ns: u64,
+}

@@ -7,11 +7,13 @@ mod experiments;
 mod generate;
 mod kernel_once;
 mod kernels;
+mod load;
 mod models;
 mod probe;
 mod report;
 mod run;
 mod table;
+mod token_server;
 
 use crate::cli::Verb;
 use crate::exit::{Code, Failure};
@@ -20,6 +22,8 @@ use crate::exit::{Code, Failure};
 pub fn dispatch(verb: Verb) -> Result<Code, Failure> {
     match verb {
         Verb::Run(a) => run::run(a),
+        Verb::Load(a) => load::load(*a),
+        Verb::TokenServer(a) => token_server::token_server(a),
         Verb::Doctor(a) => doctor::doctor(a.json),
         Verb::Probe(a) => probe::probe(a),
         Verb::Report(a) => report::report(a),

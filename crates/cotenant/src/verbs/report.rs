@@ -3,7 +3,7 @@
 use crate::cli::ReportArgs;
 use crate::exit::{Code, Failure};
 use cotenant_report::{RunData, figures_for, render_table, report_html, summarize};
-use cotenant_store::{load, load_telemetry, write_derived, write_summary};
+use cotenant_store::{LoadFolder, load, load_telemetry, write_derived, write_summary};
 use std::path::{Path, PathBuf};
 
 /// Reads a run folder and computes its summary.
@@ -33,6 +33,11 @@ pub fn derive(path: &Path, data: &RunData) -> Result<PathBuf, Failure> {
 pub fn report(a: ReportArgs) -> Result<Code, Failure> {
     let mut summaries = Vec::new();
     for path in &a.runs {
+        if LoadFolder::is_one(path) {
+            let (manifest, summary) = super::load::summarize_folder(path)?;
+            super::load::show(path, &manifest, &summary, a.json)?;
+            continue;
+        }
         let data = read(path)?;
         let page = derive(path, &data)?;
         if a.json {
@@ -45,5 +50,6 @@ pub fn report(a: ReportArgs) -> Result<Code, Failure> {
             ));
         }
     }
-    if a.json { super::print_json(&summaries) } else { Ok(Code::Ok) }
+    // Loads have printed theirs.
+    if a.json && !summaries.is_empty() { super::print_json(&summaries) } else { Ok(Code::Ok) }
 }

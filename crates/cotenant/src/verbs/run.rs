@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 /// Revision the binary was built from.
-const GIT_REVISION: &str = env!("COTENANT_GIT_REVISION");
+pub(super) const GIT_REVISION: &str = env!("COTENANT_GIT_REVISION");
 
 /// Runs an experiment, or the rest of one.
 pub fn run(a: RunArgs) -> Result<Code, Failure> {

@@ -2,7 +2,9 @@
 
 mod asks;
 mod drive;
+mod options;
 mod writer;
 
 pub use asks::{AskBodies, AskedFailure};
 pub use drive::{Driven, LoadSource, TenantLoad, drive};
+pub use options::{LoadOptionError, LoadOptions, Planned, VocabularyChoice, parse_slo, parse_time};

@@ -4,6 +4,6 @@ mod summary;
 mod table;
 mod window;
 
-pub use summary::{ClientFacts, LoadOptions, summarize_load};
+pub use summary::{ClientFacts, LoadOptions, summarize_load, summarize_stored};
 pub use table::render_load;
 pub use window::{Choice, choose};

@@ -2,6 +2,7 @@
 
 use super::{Choice, choose};
 use cotenant_stats::{Bootstrap, Bounded, Gaps, Grouped, describe_sketches};
+use cotenant_store::StoredLoad;
 use cotenant_store::serving::{
     ClientRecord, Goodput, LoadSummary, Ranged, RequestRecord, Slo, Spread, Window,
 };
@@ -263,6 +264,27 @@ pub fn summarize_load(
         },
         window,
     }
+}
+
+/// Summarises a stored load. One that did not come to its end has no gaps and no facts about the client.
+pub fn summarize_stored(stored: &StoredLoad) -> LoadSummary {
+    let m = &stored.manifest;
+    let window = match m.steady {
+        true => Choice::Steady { warmup: m.warmup },
+        false => Choice::Whole { warmup: m.warmup },
+    };
+    let gaps: Gaps = stored.gaps.clone().and_then(|g| serde_json::from_value(g).ok()).unwrap_or_default();
+    let wall_ns = stored.requests.iter().map(|r| r.end_ns).max().unwrap_or(0);
+    let facts = match &stored.client {
+        Some(c) => ClientFacts {
+            wall_ns: c.wall_ns,
+            cpu_ns: c.cpu_ns,
+            busiest: c.busiest,
+            peak_in_flight: c.peak_in_flight,
+        },
+        None => ClientFacts { wall_ns, cpu_ns: 0, busiest: 0.0, peak_in_flight: 0 },
+    };
+    summarize_load(&stored.requests, &gaps, LoadOptions { window, slo: m.slo, open: m.open }, facts)
 }
 
 /// Output tokens per second over the window, with the interval over its blocks.

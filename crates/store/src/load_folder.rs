@@ -1,0 +1,124 @@
+//! Writing and reading the folder of a load of its own.
+//!
+//! ```text
+//! runs/20261121T030405Z-load/
+//!   load.json        what was asked of which server; written first, never changed
+//!   requests.jsonl   one line per request, as it ends
+//!   gaps.json        times between chunks, as sketches by second
+//!   client.json      how the driving went; written last
+//!   summary.json     derived; `cotenant report` makes it again
+//! ```
+
+use crate::StoreError;
+use crate::folder::{fresh_folder, io_error, pretty, read_lines, version, write_whole};
+use crate::format::FORMAT;
+use crate::serving::{ClientOutcome, LoadManifest, LoadSummary, RequestLine, RequestRecord};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The folder of a load that is being driven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadFolder {
+    path: PathBuf,
+}
+
+/// What the folder of a load holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredLoad {
+    /// `load.json`.
+    pub manifest: LoadManifest,
+    /// `requests.jsonl`.
+    pub requests: Vec<RequestRecord>,
+    /// `gaps.json` as it stands; `None` where the load did not come to its end.
+    pub gaps: Option<serde_json::Value>,
+    /// `client.json`; `None` where the load did not come to its end.
+    pub client: Option<ClientOutcome>,
+}
+
+impl LoadFolder {
+    /// Makes `parent/<stamp>-load/` (with `-2`, `-3`, … if taken) and writes what is asked.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn create(parent: &Path, stamp: &str, manifest: &LoadManifest) -> Result<LoadFolder, StoreError> {
+        let path = fresh_folder(parent, &format!("{stamp}-load"))?;
+        write_whole(&path.join("load.json"), &pretty(manifest))?;
+        Ok(LoadFolder { path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file that takes requests.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn requests(&self) -> Result<File, StoreError> {
+        let path = self.path.join("requests.jsonl");
+        File::options().create(true).append(true).open(&path).map_err(io_error("create", &path))
+    }
+
+    /// Writes what is known at the end.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn finish<G: Serialize>(&self, client: &ClientOutcome, gaps: Option<&G>) -> Result<(), StoreError> {
+        if let Some(gaps) = gaps {
+            let text = serde_json::to_string(gaps).unwrap_or_default() + "\n";
+            write_whole(&self.path.join("gaps.json"), &text)?;
+        }
+        write_whole(&self.path.join("client.json"), &pretty(client))
+    }
+
+    /// Whether a folder is one of a load.
+    pub fn is_one(path: &Path) -> bool {
+        path.join("load.json").is_file()
+    }
+
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// [`StoreError::NotALoad`], [`StoreError::Damaged`] with file and line, [`StoreError::TooNew`], [`StoreError::Io`].
+    pub fn load(path: &Path) -> Result<StoredLoad, StoreError> {
+        if !Self::is_one(path) {
+            return Err(StoreError::NotALoad(path.to_owned()));
+        }
+        let lines: Vec<RequestLine> = read_lines(&path.join("requests.jsonl"))?;
+        Ok(StoredLoad {
+            manifest: json(&path.join("load.json"))?,
+            requests: lines.into_iter().map(|l| l.record).collect(),
+            gaps: optional(&path.join("gaps.json"))?,
+            client: optional(&path.join("client.json"))?,
+        })
+    }
+
+    /// Writes the derived summary.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn write_summary(path: &Path, summary: &LoadSummary) -> Result<(), StoreError> {
+        write_whole(&path.join("summary.json"), &pretty(summary))
+    }
+}
+
+fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    if path.is_file() { json(path).map(Some) } else { Ok(None) }
+}
+
+fn json<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
+    let text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
+    let found = version(&text);
+    if found > FORMAT {
+        return Err(StoreError::TooNew { path: path.to_owned(), found });
+    }
+    serde_json::from_str(&text).map_err(|e| StoreError::Damaged {
+        path: path.to_owned(),
+        line: e.line(),
+        reason: e.to_string(),
+        remedy: ": restore it or run again",
+    })
+}
