@@ -54,7 +54,7 @@ fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn table(options: TableOptions, head: &[&str], right: &[usize]) -> Table {
+pub(crate) fn table(options: TableOptions, head: &[&str], right: &[usize]) -> Table {
     let mut t = Table::new();
     t.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
     if let Some(width) = options.width {

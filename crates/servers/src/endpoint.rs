@@ -15,6 +15,12 @@ const FIRST_TOKENS: u32 = 4;
 /// Characters of an answer that a message shows.
 const SHOWN: usize = 400;
 
+/// What came of asking for the list of models.
+pub(crate) enum Listed {
+    Names(Vec<String>),
+    Refused(ServerError),
+}
+
 /// Where a server is and how to talk to it.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -95,19 +101,28 @@ impl Endpoint {
         let d = self.dialect();
         let Some(path) = d.health_path.or(d.models_path) else { return Ok(()) };
         match self.get(path, limit.min(SMALL), give_up) {
-            Ok(a) if a.status == 200 => Ok(()),
+            // One that asks for a key is up; the list of models says that it refuses.
+            Ok(a) if matches!(a.status, 200 | 401 | 403) => Ok(()),
             Ok(a) => Err(format!("{path}: status {}", a.status)),
             Err(e) => Err(format!("{path}: failed to {e}")),
         }
     }
 
     /// Names that it lists; empty if its kind has no such list. `Err` says why it could not be had.
-    pub(crate) fn models(&self, limit: Duration, give_up: &dyn Fn() -> bool) -> Result<Vec<String>, String> {
-        let Some(path) = self.dialect().models_path else { return Ok(Vec::new()) };
+    pub(crate) fn models(&self, limit: Duration, give_up: &dyn Fn() -> bool) -> Result<Listed, String> {
+        let Some(path) = self.dialect().models_path else { return Ok(Listed::Names(Vec::new())) };
         match self.get(path, limit.min(SMALL), give_up) {
-            Ok(a) if a.status == 200 => Ok(ids(&a.body)),
+            Ok(a) if a.status == 200 => Ok(Listed::Names(ids(&a.body))),
             // Some builds of servers have no list: the first request decides.
-            Ok(a) if a.status == 404 || a.status == 405 => Ok(Vec::new()),
+            Ok(a) if a.status == 404 || a.status == 405 => Ok(Listed::Names(Vec::new())),
+            // Asking again would not help.
+            Ok(a) if a.status == 401 || a.status == 403 => Ok(Listed::Refused(ServerError::BadAnswer {
+                server: self.name.clone(),
+                path,
+                status: a.status,
+                answer: shown(&a),
+                lines: Vec::new(),
+            })),
             Ok(a) => Err(format!("{path}: status {}: {}", a.status, shown(&a))),
             Err(e) => Err(format!("{path}: failed to {e}")),
         }

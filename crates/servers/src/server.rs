@@ -1,6 +1,6 @@
 //! Servers that this process has started, and others.
 
-use crate::endpoint::{Endpoint, First};
+use crate::endpoint::{Endpoint, First, Listed};
 use crate::error::{Exit, ServerError};
 use crate::http::Url;
 use crate::output::memory_advice;
@@ -285,11 +285,15 @@ impl Wait<'_> {
     fn run(&mut self) -> Result<Ready, Failure> {
         let (e, interrupted) = (self.endpoint, self.interrupted);
         self.until("its health check", |limit| e.health(limit, interrupted))?;
-        let mut served = Vec::new();
+        let mut listed = Listed::Names(Vec::new());
         self.until("its list of models", |limit| {
-            served = e.models(limit, interrupted)?;
+            listed = e.models(limit, interrupted)?;
             Ok(())
         })?;
+        let mut served = match listed {
+            Listed::Names(names) => names,
+            Listed::Refused(error) => return Err(self.explained(error)),
+        };
         let model = e.choose(&served)?;
         self.first(&model)?;
         served.retain(|m| *m != model);

@@ -4,7 +4,7 @@ use crate::cli::LoadArgs;
 use crate::exit::{Code, Failure};
 use cotenant_lab::backend::TrialError;
 use cotenant_lab::provenance::{gather, rfc3339};
-use cotenant_lab::serving::{LoadOptions, VocabularyChoice, drive, parse_slo, parse_time};
+use cotenant_lab::serving::{LoadOptions, Url, VocabularyChoice, drive, parse_slo, parse_time};
 use cotenant_report::serving::{render_load, summarize_stored};
 use cotenant_servers::{External, Preset, ServerError};
 use cotenant_store::LoadFolder;
@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// How long a server may take to answer its first request.
+/// How long a server may take to say that it is there.
+const THERE: Duration = Duration::from_secs(10);
+/// How long it may take to answer its first request.
 const FIRST: Duration = Duration::from_secs(60);
 
 fn bad(e: impl std::fmt::Display) -> Failure {
@@ -82,6 +84,13 @@ fn options(a: &LoadArgs) -> Result<LoadOptions, Failure> {
     })
 }
 
+/// Whether the server is our token server, whatever preset was given: it names itself in its list of models.
+fn tells_simulated(server: &External) -> bool {
+    let endpoint = server.endpoint();
+    let list = endpoint.dialect().models_path.and_then(|p| endpoint.get(p, FIRST, &|| false).ok());
+    endpoint.preset == Preset::TokenServer || list.is_some_and(|l| l.text().contains("(simulated)"))
+}
+
 /// Drives a load and summarises it.
 pub fn load(a: LoadArgs) -> Result<Code, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -99,12 +108,13 @@ pub fn load(a: LoadArgs) -> Result<Code, Failure> {
                 .map_err(|_| bad(format_args!("read the key from the environment: {name} is not set")))?,
         ),
     };
+    Url::parse(&a.url).map_err(bad)?;
     let server = External::new("server", preset, &a.url, a.model.clone(), key).map_err(bad)?;
     let unreachable = |e: ServerError| match e {
         ServerError::Interrupted { .. } => Failure::new(Code::Interrupted, "reach the server: interrupted"),
         e => Failure::new(Code::NoDevice, e.to_string()),
     };
-    let ready = server.wait_ready(FIRST, FIRST, &stop).map_err(unreachable)?;
+    let ready = server.wait_ready(THERE, FIRST, &stop).map_err(unreachable)?;
     let model = a
         .model
         .clone()
@@ -114,7 +124,7 @@ pub fn load(a: LoadArgs) -> Result<Code, Failure> {
     let mut planned = options.plan(server.endpoint(), &model, provenance).map_err(bad)?;
     let m = &mut planned.manifest;
     m.server_version = ready.version;
-    m.simulated = preset == Preset::TokenServer;
+    m.simulated = tells_simulated(&server);
     (m.warmup, m.steady, m.slo) = (a.warmup, !a.whole, slo);
 
     let stamp: String = rfc3339(SystemTime::now()).chars().filter(|c| c.is_ascii_alphanumeric()).collect();

@@ -4,6 +4,7 @@ mod bad_input;
 mod faults;
 mod fixtures;
 mod interrupted_programs;
+mod loads;
 mod programs;
 mod resume;
 mod room;

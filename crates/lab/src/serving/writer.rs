@@ -10,13 +10,15 @@ use std::thread::JoinHandle;
 /// Records that go over at once.
 const BATCH: usize = 128;
 
+/// The file, and the gaps between chunks of each tenant.
+type Written = io::Result<(File, Vec<Gaps>)>;
 type Batch = Vec<(usize, RequestRecord, Vec<u64>)>;
 
 /// Takes records and writes each as a line.
 pub(super) struct Writer {
     batch: Batch,
     to: Option<Sender<Batch>>,
-    thread: Option<JoinHandle<io::Result<(File, Vec<Gaps>)>>>,
+    thread: Option<JoinHandle<Written>>,
 }
 
 /// What stands before each record of a tenant.
@@ -54,7 +56,7 @@ impl Writer {
     }
 
     /// Writes what is left; the file and the gaps between chunks of each tenant.
-    pub fn finish(mut self) -> io::Result<(File, Vec<Gaps>)> {
+    pub fn finish(mut self) -> Written {
         self.hand_over();
         drop(self.to.take());
         match self.thread.take().map(JoinHandle::join) {
@@ -64,7 +66,7 @@ impl Writer {
     }
 }
 
-fn write_all(file: File, headings: Vec<Heading>, from: &Receiver<Batch>) -> io::Result<(File, Vec<Gaps>)> {
+fn write_all(file: File, headings: Vec<Heading>, from: &Receiver<Batch>) -> Written {
     let mut gaps = vec![Gaps::default(); headings.len()];
     let mut out = BufWriter::with_capacity(1 << 18, file);
     let mut lines: Vec<RequestLine> = headings.iter().map(|h| h.line.clone()).collect();

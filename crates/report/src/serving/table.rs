@@ -1,5 +1,6 @@
 //! The table of a load.
 
+use crate::table::TableOptions;
 use cotenant_store::serving::{LoadSummary, Ranged, Spread};
 use std::fmt::Write as _;
 
@@ -84,9 +85,8 @@ pub fn render_load(s: &LoadSummary) -> String {
             limits.join(", ")
         ));
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::TableStyle::default());
-    table.set_header(["ms", "mean", "p50", "p90", "p95", "p99", "p99.9", "max"]);
+    let head = ["ms", "mean", "p50", "p90", "p95", "p99", "p99.9", "max"];
+    let mut table = crate::table::table(TableOptions::default(), &head, &[1, 2, 3, 4, 5, 6, 7]);
     for (name, heading) in TIMES {
         if let Some(t) = s.times.get(name) {
             table.add_row(row(heading, t));

@@ -1,0 +1,141 @@
+//! Summaries of made-up requests whose numbers are known.
+
+use super::*;
+use cotenant_stats::Gaps;
+use cotenant_store::serving::{Failure, FailureKind, RequestRecord, Slo};
+
+const MS: u64 = 1_000_000;
+
+/// A request that is due at `at` ms, sent `late` ms after, has its first content `ttft` ms after being due, and then a
+/// token every 10 ms.
+fn request(index: u64, at: u64, late: u64, ttft: u64, tokens: u32) -> RequestRecord {
+    let first = (at + ttft) * MS;
+    let last = first + u64::from(tokens - 1) * 10 * MS;
+    RequestRecord {
+        index,
+        intended_ns: at * MS,
+        sent_ns: Some((at + late) * MS),
+        first_byte_ns: Some(first - MS),
+        first_chunk_ns: Some(first - MS),
+        first_content_ns: Some(first),
+        last_content_ns: Some(last),
+        end_ns: last + 5 * MS,
+        chunks: tokens,
+        prompt_tokens: Some(100),
+        output_tokens: tokens,
+        max_tokens: tokens,
+        status: 200,
+        ..RequestRecord::default()
+    }
+}
+
+fn summary(records: &[RequestRecord], window: Choice, slo: Option<Slo>) -> cotenant_store::serving::LoadSummary {
+    let mut gaps = Gaps::default();
+    for r in records {
+        let first = r.first_content_ns.unwrap_or(0);
+        let stamps: Vec<u64> = (0..u64::from(r.chunks)).map(|i| first + i * 10 * MS).collect();
+        gaps.add(r.output_tokens, &stamps);
+    }
+    let client = ClientFacts { wall_ns: 12_000 * MS, cpu_ns: 120 * MS, busiest: 0.05, peak_in_flight: 9 };
+    summarize_load(records, &gaps, LoadOptions { window, slo, open: true }, client)
+}
+
+fn near(found: f64, want: f64, within: f64) {
+    assert!((found - want).abs() <= within * want.abs(), "{found} instead of {want}");
+}
+
+#[test]
+fn a_steady_load_has_the_times_and_rates_that_it_was_made_of() {
+    // Ten requests a second for ten seconds, 20 tokens each, TTFT 50 ms, sent on time.
+    let records: Vec<_> = (0..100).map(|i| request(i, i * 100, 0, 50, 20)).collect();
+    let s = summary(&records, Choice::Whole { warmup: 0 }, None);
+    assert_eq!((s.requests, s.outside, s.ok, s.failed.len()), (100, 0, 100, 0));
+    near(s.offered_per_s, 10.0, 1e-9);
+    near(s.output_tokens_per_s.value, 200.0, 0.02);
+    near(s.times["ttft"].p50.value, 50.0, 1e-9);
+    near(s.times["tpot"].p99.value, 10.0, 1e-9);
+    near(s.times["itl"].p50.value, 10.0, 0.005);
+    near(s.times["e2e"].mean.value, 245.0, 1e-9);
+    near(s.times["normalised"].mean.value, 245.0 / 20.0, 1e-9);
+    near(s.times["first_chunk"].p50.value, 49.0, 1e-9);
+    // 245 ms in flight, ten times a second.
+    near(s.in_flight, 2.45, 0.02);
+    near(s.client.cpu_s_per_1000, 1.2, 1e-9);
+    assert!(s.client.limits.is_empty(), "{:?}", s.client.limits);
+    assert!(s.goodput.is_none());
+}
+
+#[test]
+fn lateness_is_part_of_latency_and_is_told() {
+    let records: Vec<_> = (0..100).map(|i| request(i, i * 100, 8, 50, 5)).collect();
+    let s = summary(&records, Choice::Whole { warmup: 0 }, None);
+    near(s.times["ttft"].p50.value, 50.0, 1e-9);
+    near(s.times["ttft_sent"].p50.value, 42.0, 1e-9);
+    near(s.times["lateness"].p99.value, 8.0, 1e-9);
+    assert!(s.client.limits.iter().any(|l| l.contains("sent late")), "{:?}", s.client.limits);
+    assert!(render_load(&s).contains("these numbers are the client's"));
+}
+
+#[test]
+fn waiting_for_a_place_is_told_apart_from_a_late_client() {
+    let capped = |i| RequestRecord { capped: true, ..request(i, i * 100, 8, 50, 5) };
+    let s = summary(&(0..100).map(capped).collect::<Vec<_>>(), Choice::Whole { warmup: 0 }, None);
+    assert_eq!(s.capped, 100);
+    assert!(s.client.limits.iter().all(|l| l.contains("place in flight")), "{:?}", s.client.limits);
+}
+
+#[test]
+fn failures_have_no_times_and_keep_no_limit() {
+    let mut records: Vec<_> = (0..60).map(|i| request(i, i * 100, 0, 50, 5)).collect();
+    for r in records.iter_mut().filter(|r| r.index % 3 == 0) {
+        r.failure = Some(Failure::new(FailureKind::Status, "429"));
+    }
+    // Of the others half are too slow.
+    for r in records.iter_mut().filter(|r| r.index % 3 == 1) {
+        r.first_content_ns = r.first_content_ns.map(|t| t + 30 * MS);
+    }
+    let slo = Slo { ttft_ms: Some(60.0), tpot_ms: None, e2e_ms: Some(1000.0) };
+    let s = summary(&records, Choice::Whole { warmup: 0 }, Some(slo));
+    assert_eq!((s.ok, s.failed["status"], s.times["ttft"].n), (40, 20, 40));
+    let g = s.goodput.expect("limits were given");
+    assert_eq!((g.good, g.of), (20, 60));
+    near(g.share.value, 1.0 / 3.0, 1e-9);
+    assert!(g.share.low <= g.share.value && g.share.value <= g.share.high);
+}
+
+#[test]
+fn warm_up_and_start_up_are_left_out() {
+    // The first 40 are slow, as those of a cold server are.
+    let slow = |i: u64| if i < 40 { 500 - 10 * i } else { 50 };
+    let records: Vec<_> = (0..400).map(|i| request(i, i * 20, 0, slow(i), 5)).collect();
+    let all = summary(&records, Choice::Whole { warmup: 0 }, None);
+    assert_eq!(all.outside, 0);
+    assert!(all.times["ttft"].max > 400.0);
+    let behind = summary(&records, Choice::Whole { warmup: 40 }, None);
+    assert_eq!((behind.outside, behind.window.from_ns), (40, 40 * 20 * MS));
+    near(behind.times["ttft"].max, 50.0, 0.25);
+    let found = summary(&records, Choice::Steady { warmup: 0 }, None);
+    assert!((30..80).contains(&found.outside), "{} left out", found.outside);
+    assert!(found.window.how.contains("MSER-5"), "{}", found.window.how);
+}
+
+#[test]
+fn several_tokens_in_a_chunk_are_told_apart_from_single_ones() {
+    let records: Vec<_> =
+        (0..50).map(|i| RequestRecord { chunks: 5, ..request(i, i * 100, 0, 50, 20) }).collect();
+    let s = summary(&records, Choice::Whole { warmup: 0 }, None);
+    near(s.times["itl"].p50.value, 10.0, 0.005);
+    near(s.times["itl_token"].p50.value, 2.5, 0.005);
+    assert_eq!(s.times["itl_token"].n, 4 * s.times["itl"].n);
+}
+
+#[test]
+fn nothing_and_nearly_nothing_do_no_harm() {
+    let none = summary(&[], Choice::Steady { warmup: 3 }, Some(Slo::default()));
+    assert_eq!((none.requests, none.ok, none.times.len()), (0, 0, 0));
+    assert!(render_load(&none).contains("0 requests"));
+    let one = summary(&[request(0, 0, 0, 50, 1)], Choice::Steady { warmup: 0 }, None);
+    assert_eq!(one.ok, 1);
+    assert!(!one.times.contains_key("tpot"), "one token has none");
+    render_load(&one);
+}
