@@ -2,6 +2,8 @@
 
 mod summary;
 mod table;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use summary::{ClientFacts, LoadOptions, summarize_load, summarize_stored};

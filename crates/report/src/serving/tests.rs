@@ -29,7 +29,11 @@ fn request(index: u64, at: u64, late: u64, ttft: u64, tokens: u32) -> RequestRec
     }
 }
 
-fn summary(records: &[RequestRecord], window: Choice, slo: Option<Slo>) -> cotenant_store::serving::LoadSummary {
+fn summary(
+    records: &[RequestRecord],
+    window: Choice,
+    slo: Option<Slo>,
+) -> cotenant_store::serving::LoadSummary {
     let mut gaps = Gaps::default();
     for r in records {
         let first = r.first_content_ns.unwrap_or(0);
