@@ -40,3 +40,8 @@ impl Clock {
 pub fn thread_cpu_ns() -> u64 {
     ns(clock_gettime(ClockId::ThreadCPUTime))
 }
+
+/// CPU time that all threads of the process have used, ns.
+pub fn process_cpu_ns() -> u64 {
+    ns(clock_gettime(ClockId::ProcessCPUTime))
+}

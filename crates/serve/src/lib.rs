@@ -30,7 +30,7 @@ mod sse;
 mod target;
 
 pub use body::{Api, Asked, BodyOptions, BodyWriter};
-pub use clock::{Clock, thread_cpu_ns};
+pub use clock::{Clock, process_cpu_ns, thread_cpu_ns};
 pub use delta::{Delta, NotJson, Usage, skim};
 pub use engine::{Engine, Options, Outcome, Tenant};
 pub use error::ServeError;

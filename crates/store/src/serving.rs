@@ -305,9 +305,9 @@ pub struct LoadSummary {
 pub struct ClientRecord {
     /// CPU time for 1,000 requests, s.
     pub cpu_s_per_1000: f64,
-    /// Mean share of one core over the phase.
+    /// CPU time over the length of the phase: 1 is one core.
     pub cpu_share: f64,
-    /// Largest share of one core in any half second.
+    /// Largest share of one core that the thread that takes the stamps used in any half second.
     pub busiest: f64,
     /// Most requests in flight.
     pub peak_in_flight: u32,
@@ -368,7 +368,7 @@ pub struct ClientOutcome {
     pub format: u32,
     /// Length of the phase, ns.
     pub wall_ns: u64,
-    /// CPU time of the driving thread, ns.
+    /// CPU time of the process while it drove, ns: stamps, parsing, and writing of records.
     pub cpu_ns: u64,
     /// Largest share of a core in any half second.
     pub busiest: f64,

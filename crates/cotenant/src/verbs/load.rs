@@ -137,7 +137,7 @@ pub fn load(a: LoadArgs) -> Result<Code, Failure> {
     let client = ClientOutcome {
         format: FORMAT,
         wall_ns: o.wall_ns,
-        cpu_ns: o.cpu_ns,
+        cpu_ns: driven.cpu_ns,
         busiest: o.busiest,
         peak_in_flight: o.peak_in_flight,
         interrupted: o.interrupted,

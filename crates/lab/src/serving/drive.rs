@@ -6,6 +6,7 @@ use crate::backend::TrialError;
 use cotenant_prompts::Asks;
 use cotenant_serve::{
     BodyOptions, BodyWriter, Clock, Closed, Engine, Open, Options, Outcome, Source, Target, Tenant, Url,
+    process_cpu_ns,
 };
 use cotenant_stats::Gaps;
 use cotenant_store::serving::RequestLine;
@@ -63,6 +64,8 @@ pub struct Driven {
     pub outcome: Outcome,
     /// Gaps between chunks of each tenant.
     pub gaps: Vec<Gaps>,
+    /// CPU time of all threads of this process meanwhile, ns: driving, and writing records.
+    pub cpu_ns: u64,
     /// When it started, ns of `CLOCK_MONOTONIC`.
     pub start_ns: u64,
 }
@@ -104,13 +107,15 @@ pub fn drive(
     }
     let mut writer = Writer::start(file, headings).map_err(|e| failed(&e))?;
     let mut engine = Engine::new(tenants).map_err(|e| failed(&e))?;
+    let cpu_from = process_cpu_ns();
     let clock = Clock::start();
     let mut sink = |who: usize, record: &_, stamps: &[u64]| writer.take(who, record, stamps);
     let stop = || interrupted() || failure.borrow().is_some();
     let outcome = engine.run(clock, Options { stop_at_ns }, &mut sink, &stop).map_err(|e| failed(&e))?;
     let (_, gaps) = writer.finish().map_err(|e| failed(&format!("write the requests: {e}")))?;
+    let cpu_ns = process_cpu_ns() - cpu_from;
     if let Some(why) = failure.borrow_mut().take() {
         return Err(TrialError::Failed(why));
     }
-    Ok(Driven { outcome, gaps, start_ns: clock.start_ns() })
+    Ok(Driven { outcome, gaps, cpu_ns, start_ns: clock.start_ns() })
 }
