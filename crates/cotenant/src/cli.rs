@@ -176,7 +176,11 @@ pub struct KernelOnceArgs {
 #[derive(Debug, Args)]
 pub struct LoadArgs {
     /// Server, such as http://127.0.0.1:8000
-    pub url: String,
+    #[arg(required_unless_present = "self_test")]
+    pub url: Option<String>,
+    /// Measure a server that knows what it did, and put what is reported beside that (about 45 s)
+    #[arg(long)]
+    pub self_test: bool,
     /// Kind of server: vllm, sglang, llama-cpp, tgi, transformers-serve, mistral-rs, token-server or generic
     #[arg(long, default_value = "generic")]
     pub preset: String,

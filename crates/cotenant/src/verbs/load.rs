@@ -4,7 +4,9 @@ use crate::cli::LoadArgs;
 use crate::exit::{Code, Failure};
 use cotenant_lab::backend::TrialError;
 use cotenant_lab::provenance::{gather, rfc3339};
-use cotenant_lab::serving::{LoadOptions, Url, VocabularyChoice, drive, parse_slo, parse_time};
+use cotenant_lab::serving::{
+    Check, LoadOptions, Url, VocabularyChoice, drive, parse_slo, parse_time, self_test,
+};
 use cotenant_report::serving::{render_load, summarize_stored};
 use cotenant_servers::{External, Preset, ServerError};
 use cotenant_store::LoadFolder;
@@ -98,6 +100,10 @@ pub fn load(a: LoadArgs) -> Result<Code, Failure> {
     let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
     let stop = || interrupted.load(Ordering::Relaxed);
 
+    if a.self_test {
+        return check_self(a.json, &stop);
+    }
+    let address = a.url.clone().unwrap_or_default();
     let options = options(&a)?;
     let slo = a.slo.as_deref().map(parse_slo).transpose().map_err(bad)?;
     let preset: Preset = a.preset.parse().map_err(bad)?;
@@ -108,8 +114,8 @@ pub fn load(a: LoadArgs) -> Result<Code, Failure> {
                 .map_err(|_| bad(format_args!("read the key from the environment: {name} is not set")))?,
         ),
     };
-    Url::parse(&a.url).map_err(bad)?;
-    let server = External::new("server", preset, &a.url, a.model.clone(), key).map_err(bad)?;
+    Url::parse(&address).map_err(bad)?;
+    let server = External::new("server", preset, &address, a.model.clone(), key).map_err(bad)?;
     let unreachable = |e: ServerError| match e {
         ServerError::Interrupted { .. } => Failure::new(Code::Interrupted, "reach the server: interrupted"),
         e => Failure::new(Code::NoDevice, e.to_string()),
@@ -151,6 +157,39 @@ pub fn load(a: LoadArgs) -> Result<Code, Failure> {
         (false, false) => Code::TrialsFailed,
         (false, true) => Code::Ok,
     })
+}
+
+/// The generator beside a server that knows the truth.
+fn check_self(json: bool, stop: &dyn Fn() -> bool) -> Result<Code, Failure> {
+    let checks = self_test(stop).map_err(|e| match e {
+        TrialError::Interrupted => Failure::new(Code::Interrupted, "test itself: interrupted"),
+        e => Failure::new(Code::TrialsFailed, format!("test itself: {e}")),
+    })?;
+    let well = checks.iter().all(|c| c.ok);
+    if json {
+        super::print_json(&checks)?;
+    } else {
+        super::print_text(&render_checks(&checks));
+    }
+    Ok(if well { Code::Ok } else { Code::TrialsFailed })
+}
+
+fn render_checks(checks: &[Check]) -> String {
+    let mut out =
+        String::from("The load generator beside a server that knows what it did (SIMULATED tokens)\n");
+    let mut scenario = "";
+    for c in checks {
+        if c.scenario != scenario {
+            scenario = c.scenario;
+            out.push_str(&format!("{scenario}\n"));
+        }
+        let verdict = if c.ok { "ok " } else { "OFF" };
+        out.push_str(&format!(
+            "  {verdict} {:<55} {:>10.3}, truth {:>10.3} ± {} {}\n",
+            c.what, c.ours, c.truth, c.within, c.unit
+        ));
+    }
+    out
 }
 
 /// Summary of a stored load, written beside it.
