@@ -13,32 +13,35 @@ use std::str::FromStr;
 pub enum Preset {
     /// vLLM: `vllm serve MODEL`, or `python -m vllm.entrypoints.cli.main serve MODEL` where no program `vllm` is on the
     /// path. Adapters with `--enable-lora --max-loras n --lora-modules name=path …`; an adapter is asked for as a model.
-    /// `memory_share` is `--gpu-memory-utilization`, a part of the whole card. Read: `vllm serve` options, the metrics
-    /// page of the documentation.
+    /// `memory_share` is `--gpu-memory-utilization`, a part of the whole card. Not started here yet; its metrics
+    /// are from its documentation.
     Vllm,
     /// SGLang: `python -m sglang.launch_server`. `memory_share` is `--mem-fraction-static` (weights and KV cache; what
     /// CUDA graphs and activations need comes on top), `max_model_len` is `--context-length`, adapters are
-    /// `--lora-paths name=path …`. Started with `--enable-metrics`, without which it has none. Read: production metrics,
-    /// server arguments, LoRA page.
+    /// `--lora-paths name=path …`. Started with `--enable-metrics`, without which it has none. Not started here;
+    /// metrics and LoRA options are from its documentation.
     Sglang,
     /// llama.cpp: `llama-server -m FILE`, with `--metrics`. `max_model_len` is `-c`, the served name is `--alias`. No
     /// option for a part of the memory or a type, and adapters have no names; layers go to the GPU as its `-ngl` says
-    /// (give it with `args`). Read: the server's README.
+    /// (give it with `args`). Not started here; usage is from its README.
     LlamaCpp,
     /// Text Generation Inference: `text-generation-launcher`. `memory_share` is `--cuda-memory-fraction`,
     /// `max_model_len` is `--max-total-tokens`; adapters are `--lora-adapters name=path,…`, which requests name in a
-    /// field of their own. Served names cannot be chosen. Read: launcher arguments, metrics page.
+    /// field of their own. Served names cannot be chosen. Not started here; the memory
+    /// option is from its documentation, the others are not checked.
     Tgi,
     /// `transformers serve` with continuous batching: `python -m transformers.cli.transformers serve MODEL`.
     /// `memory_share` is `--cb-max-memory-percent` (of the memory for the KV cache), the device is `cuda:0` unless one
     /// is given. A request's model must be exactly the path it was started with; fields that it does not know (such as
     /// `ignore_eos`) are refused with status 422; a stream ends without `[DONE]` and its usage comes in the chunk with
-    /// the reason of the end. It has no metrics, and its list of models is of the local cache. Read: serving page.
+    /// the reason of the end. It has no metrics, and its list of models is of the local cache. Not started
+    /// here yet; the options of batching are from its documentation.
     TransformersServe,
     /// mistral.rs: `mistralrs-server --port P plain -m MODEL`. `max_model_len` is `--max-seq-len`, `dtype` is `--dtype`,
     /// both after `plain`. Its `/health` answers before a model is loaded, so that the first request decides. It listens on all
     /// addresses. Newer
-    /// versions are started with `mistralrs serve`: give that as `command`. Read: README and HTTP page.
+    /// versions are started with `mistralrs serve`: give that as `command`. Not started here; usage is
+    /// from its README, `--max-seq-len` and `--dtype` are not checked.
     MistralRs,
     /// This project's token server: deals out tokens at a given pace. Needs a `command`. It understands all fields.
     TokenServer,
