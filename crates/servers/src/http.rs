@@ -57,6 +57,14 @@ pub enum HttpError {
     Closed(usize),
 }
 
+/// A URL without what may be a password in it.
+fn redacted(text: &str) -> String {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 < at => format!("{}***{}", &text[..scheme + 3], &text[at..]),
+        _ => text.to_owned(),
+    }
+}
+
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
@@ -74,9 +82,9 @@ impl Url {
     /// # Errors
     /// It is https, or not of that form.
     pub fn parse(text: &str) -> Result<Url, HttpError> {
-        let bad = |why| HttpError::Url { url: text.to_owned(), why };
+        let bad = |why| HttpError::Url { url: redacted(text), why };
         if text.get(..8).is_some_and(|s| s.eq_ignore_ascii_case("https://")) {
-            return Err(HttpError::Tls { url: text.to_owned() });
+            return Err(HttpError::Tls { url: redacted(text) });
         }
         let rest = match text.get(..7) {
             Some(s) if s.eq_ignore_ascii_case("http://") => &text[7..],

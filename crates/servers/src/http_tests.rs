@@ -128,3 +128,11 @@ proptest! {
         prop_assert_eq!(decode(&all[..part], false).unwrap(), None);
     }
 }
+
+#[test]
+fn no_error_shows_a_password() {
+    for url in ["http://me:secret@host", "https://me:secret@host/v1", "http://me:secret@host:0"] {
+        let e = Url::parse(url).expect_err("refused").to_string();
+        assert!(!e.contains("secret") && e.contains("***@host"), "{e}");
+    }
+}
