@@ -5,16 +5,6 @@ use std::io;
 /// Why the load cannot be driven.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The URL is none.
-    #[error(
-        "read the URL `{url}`: {why}; it should be like `http://127.0.0.1:8000` or `http://host:8000/v1`"
-    )]
-    Url {
-        /// What was given.
-        url: String,
-        /// What is wrong with it.
-        why: String,
-    },
     /// The host has no address.
     #[error("find the address of `{host}`: {source}")]
     Address {

@@ -31,8 +31,9 @@ mod target;
 
 pub use body::{Api, Asked, BodyOptions, BodyWriter};
 pub use clock::{Clock, process_cpu_ns, thread_cpu_ns};
+pub use cotenant_servers::http::Url;
 pub use delta::{Delta, NotJson, Usage, skim};
 pub use engine::{Engine, Options, Outcome, Tenant};
 pub use error::ServeError;
 pub use source::{Bodies, Closed, Due, Open, Request, Source};
-pub use target::{Target, Url};
+pub use target::Target;

@@ -17,7 +17,9 @@ const TURN: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// Not an address that this client can use.
-    #[error("use the address `{url}`: {why}")]
+    #[error(
+        "read the URL `{url}`: {why}; it should be like `http://127.0.0.1:8000` or `http://host:8000/v1`"
+    )]
     Url {
         /// The address.
         url: String,
@@ -26,7 +28,7 @@ pub enum HttpError {
     },
     /// The address wants encryption.
     #[error(
-        "use the address `{url}`: https is not supported; give an http address, for example of a local proxy"
+        "read the URL `{url}`: https is not supported; put a proxy that speaks TLS beside this program and give its http URL"
     )]
     Tls {
         /// The address.
@@ -77,41 +79,49 @@ pub struct Url {
 }
 
 impl Url {
-    /// Reads `http://host[:port][/prefix]`. A last `/v1` is left out, as paths have it.
+    /// Reads `http://HOST[:PORT][/PREFIX][/v1]`. A last `/v1` is left out, as paths have it.
     ///
     /// # Errors
-    /// It is https, or not of that form.
+    /// It is https, or not of that form, with what is wrong.
     pub fn parse(text: &str) -> Result<Url, HttpError> {
         let bad = |why| HttpError::Url { url: redacted(text), why };
-        if text.get(..8).is_some_and(|s| s.eq_ignore_ascii_case("https://")) {
-            return Err(HttpError::Tls { url: redacted(text) });
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("it has no scheme"))?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" => {}
+            "https" => return Err(HttpError::Tls { url: redacted(text) }),
+            _ => return Err(bad("its scheme is not http")),
         }
-        let rest = match text.get(..7) {
-            Some(s) if s.eq_ignore_ascii_case("http://") => &text[7..],
-            _ => return Err(bad("it must begin with `http://`")),
-        };
-        if rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(bad("it must not contain spaces"));
+        if rest.contains(['?', '#']) {
+            return Err(bad("it has a query or a fragment"));
         }
-        let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        if path.contains(['?', '#']) || place.contains(['?', '#', '@']) {
-            return Err(bad("it may have a host, a port and a path, nothing else"));
+        if rest.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(bad("it holds white space"));
         }
-        let (host, port) = match place.strip_prefix('[') {
-            Some(v6) => {
-                let (host, after) = v6.split_once(']').ok_or_else(|| bad("`[` without `]`"))?;
-                (host, after.strip_prefix(':').or((!after.is_empty()).then_some("")))
-            }
-            None => match place.split_once(':') {
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err(bad("it has a user name or password; put a key into the environment instead"));
+        }
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(v6) => match v6.split_once(']') {
+                Some((host, "")) => (host, None),
+                Some((host, port)) if port.starts_with(':') => (host, Some(&port[1..])),
+                _ => return Err(bad("its IPv6 address has no closing bracket")),
+            },
+            None => match authority.rsplit_once(':') {
+                Some((host, _)) if host.contains(':') => return Err(bad("an IPv6 address needs brackets")),
                 Some((host, port)) => (host, Some(port)),
-                None => (place, None),
+                None => (authority, None),
             },
         };
         if host.is_empty() {
             return Err(bad("it has no host"));
         }
         let port = match port {
-            Some(p) => p.parse().ok().filter(|p| *p > 0).ok_or_else(|| bad("its port is not 1 to 65535"))?,
+            Some(p) => p
+                .parse()
+                .ok()
+                .filter(|p| *p > 0)
+                .ok_or_else(|| bad("its port is no number from 1 to 65535"))?,
             None => 80,
         };
         let prefix = path.trim_end_matches('/');
@@ -119,12 +129,10 @@ impl Url {
         Ok(Url { host: host.to_owned(), port, prefix: prefix.to_owned() })
     }
 
-    fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+    /// Host and port as a `Host` header has them.
+    pub fn authority(&self) -> String {
+        let Url { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 }
 

@@ -136,3 +136,34 @@ fn no_error_shows_a_password() {
         assert!(!e.contains("secret") && e.contains("***@host"), "{e}");
     }
 }
+
+#[test]
+fn urls_are_taken_apart() {
+    let of = |u: &str| Url::parse(u).map(|u| (u.host.clone(), u.port, u.prefix.clone(), u.authority()));
+    let is = |h: &str, p, x: &str, a: &str| Ok::<_, ()>((h.into(), p, x.into(), a.into()));
+    assert_eq!(of("http://127.0.0.1:8000").map_err(drop), is("127.0.0.1", 8000, "", "127.0.0.1:8000"));
+    assert_eq!(of("http://host/v1/").map_err(drop), is("host", 80, "", "host:80"));
+    assert_eq!(of("HTTP://h:1/a/b/v1").map_err(drop), is("h", 1, "/a/b", "h:1"));
+    assert_eq!(of("http://[::1]:9").map_err(drop), is("::1", 9, "", "[::1]:9"));
+}
+
+#[test]
+fn bad_urls_say_what_is_wrong() {
+    for (url, why) in [
+        ("127.0.0.1:8000", "no scheme"),
+        ("https://h", "TLS"),
+        ("ftp://h", "not http"),
+        ("http://", "no host"),
+        ("http://h:0", "port"),
+        ("http://h:99999", "port"),
+        ("http://::1:80", "brackets"),
+        ("http://[::1", "bracket"),
+        ("http://h/?a", "query"),
+        ("http://h h/", "white space"),
+        ("http://me:secret@h", "user name"),
+    ] {
+        let e = Url::parse(url).expect_err(url).to_string();
+        assert!(e.contains(why), "{e}");
+        assert!(!e.contains("secret"), "{e}");
+    }
+}

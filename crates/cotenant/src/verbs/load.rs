@@ -4,9 +4,7 @@ use crate::cli::LoadArgs;
 use crate::exit::{Code, Failure};
 use cotenant_lab::backend::TrialError;
 use cotenant_lab::provenance::{gather, rfc3339};
-use cotenant_lab::serving::{
-    Check, LoadOptions, Url, VocabularyChoice, drive, parse_slo, parse_time, self_test,
-};
+use cotenant_lab::serving::{Check, LoadOptions, VocabularyChoice, drive, parse_slo, parse_time, self_test};
 use cotenant_report::serving::{render_load, summarize_stored};
 use cotenant_servers::{External, Preset, ServerError};
 use cotenant_store::LoadFolder;
@@ -114,7 +112,6 @@ pub fn load(a: LoadArgs) -> Result<Code, Failure> {
                 .map_err(|_| bad(format_args!("read the key from the environment: {name} is not set")))?,
         ),
     };
-    Url::parse(&address).map_err(bad)?;
     let server = External::new("server", preset, &address, a.model.clone(), key).map_err(bad)?;
     let unreachable = |e: ServerError| match e {
         ServerError::Interrupted { .. } => Failure::new(Code::Interrupted, "reach the server: interrupted"),

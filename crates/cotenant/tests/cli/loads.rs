@@ -260,26 +260,24 @@ fn a_key_reaches_the_server_and_nothing_else() {
     }
 }
 
+/// A load that lasts for a minute where nobody ends it.
+fn a_minute(server: &Handle, out: &Path) -> Command {
+    let mut c = cotenant();
+    c.args(["load", &server.url(), "--concurrency", "2", "--duration", "60s", "--vocabulary", "words"]);
+    c.args(["--output-tokens", "3", "--out"]).arg(out);
+    c
+}
+
 #[test]
 fn an_interrupt_keeps_what_was_measured() {
     use std::process::Stdio;
     let server = server(paced());
     let out = tempfile::tempdir().expect("a folder");
-    let mut c = cotenant();
-    c.args([
-        "load",
-        &server.url(),
-        "--concurrency",
-        "2",
-        "--duration",
-        "60s",
-        "--vocabulary",
-        "words",
-        "--output-tokens",
-        "3",
-        "--out",
-    ]);
-    let child = c.arg(out.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let child = a_minute(&server, out.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     let pid = rustix::process::Pid::from_child(&child);
     std::thread::sleep(Duration::from_millis(1500));
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("sent");
@@ -296,21 +294,8 @@ fn a_killed_load_leaves_whole_lines_that_can_be_reported() {
     use std::process::Stdio;
     let server = server(Options::default());
     let out = tempfile::tempdir().expect("a folder");
-    let mut c = cotenant();
-    c.args([
-        "load",
-        &server.url(),
-        "--concurrency",
-        "2",
-        "--duration",
-        "60s",
-        "--vocabulary",
-        "words",
-        "--output-tokens",
-        "3",
-        "--out",
-    ]);
-    let mut child = c.arg(out.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut child =
+        a_minute(&server, out.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     std::thread::sleep(Duration::from_millis(1500));
     child.kill().expect("killed");
     child.wait().expect("it ends");

@@ -7,7 +7,6 @@ mod selftest;
 mod writer;
 
 pub use asks::{AskBodies, AskedFailure};
-pub use cotenant_serve::Url;
 pub use drive::{Driven, LoadSource, TenantLoad, drive};
 pub use options::{LoadOptionError, LoadOptions, Planned, VocabularyChoice, parse_slo, parse_time};
 pub use selftest::{Check, self_test};
