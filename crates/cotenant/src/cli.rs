@@ -55,6 +55,9 @@ pub enum Verb {
         /// Descriptor of the meeting page
         meeting: i32,
     },
+    /// A server tenant of a run
+    #[command(hide = true)]
+    ServerTenant,
     /// Launch one kernel once, for ncu
     #[command(hide = true)]
     KernelOnce(KernelOnceArgs),

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    // A worker is a client of whichever daemon the run chose for it; every other verb of none.
-    if !matches!(cli.verb, cli::Verb::Worker { .. }) {
+    // A worker or server is a client of whichever daemon the run chose for it; every other verb of none.
+    if !matches!(cli.verb, cli::Verb::Worker { .. } | cli::Verb::ServerTenant) {
         cotenant_gpu::mps::step_outside();
     }
     match verbs::dispatch(cli.verb) {

@@ -63,6 +63,8 @@ pub struct TenantRun {
     pub device: Vec<DeviceTime>,
     /// Models and programs: what it took of the host's CPUs, where that is told.
     pub host: Option<HostTime>,
+    /// Servers: request by request.
+    pub served: Option<Box<crate::serving::Served>>,
 }
 
 /// What the kernels of one iteration did.
@@ -96,6 +98,8 @@ pub trait Session {
     fn set_schedule(&mut self, _tenant: usize, _offsets: &[u64]) -> Result<(), TrialError> {
         Ok(())
     }
+    /// Which repeat comes next, from 0.
+    fn set_repeat(&mut self, _repeat: u32) {}
     /// Runs a phase to its end.
     fn run(&mut self, phase: Phase) -> Result<PhaseRun, TrialError>;
     /// Runs a phase with the kernel clock on; `None` where this session has none.

@@ -122,6 +122,7 @@ impl Backend for HostBackend {
         });
         match opened {
             Ok(handles) => Ok(Box::new(HostSession {
+                repeat: 0,
                 schedules: vec![Vec::new(); trial.tenants.len()],
                 trial: trial.clone(),
                 backend: self,
@@ -141,6 +142,7 @@ struct HostSession<'s> {
     trial: TrialPlan,
     handles: Vec<u64>,
     schedules: Vec<Vec<u64>>,
+    repeat: u32,
     layout: Layout,
 }
 
@@ -153,6 +155,7 @@ impl HostSession<'_> {
                 handle: self.handles[tenant],
                 plan: &self.trial.tenants[tenant],
                 arrivals: &self.schedules[tenant],
+                repeat: self.repeat,
             })
             .collect();
         let until_stop = shared && self.trial.protocol == Protocol::Steady;
@@ -186,6 +189,10 @@ impl Session for HostSession<'_> {
             *s = offsets.to_vec();
         }
         Ok(())
+    }
+
+    fn set_repeat(&mut self, repeat: u32) {
+        self.repeat = repeat;
     }
 
     fn run(&mut self, phase: Phase) -> Result<PhaseRun, TrialError> {

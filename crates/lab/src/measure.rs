@@ -10,6 +10,7 @@ use crate::schedule;
 use crate::sharing::Layout;
 use cotenant_spec::plan::{Protocol, Rate, Stopping, TenantPlan, TrialPlan, Work};
 use cotenant_store::format::{FORMAT, PhasePart, PhaseRecord, PhaseTenant, RepeatRecord, WarningRecord};
+use cotenant_store::serving::{RequestLine, ServedPhase};
 use cotenant_units::Nanos;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -62,8 +63,8 @@ pub fn run_trial(
     Ok(m.finish())
 }
 
-/// Where repeats go as they end.
-pub type Sink<'a> = &'a mut dyn FnMut(RepeatRecord) -> Result<(), TrialError>;
+/// Where repeats go as they end, each with the requests to its servers.
+pub type Sink<'a> = &'a mut dyn FnMut(RepeatRecord, Vec<RequestLine>) -> Result<(), TrialError>;
 
 /// A trial under way, over one or several set-ups.
 pub struct Measuring<'a> {
@@ -159,7 +160,7 @@ impl<'a> Measuring<'a> {
         let budget = Duration::from_nanos(self.stopping.budget_ns.0) / setups;
         let mut mine = 0;
         self.stopped_by = loop {
-            let mut repeat = self.one_repeat(session)?;
+            let (mut repeat, requests) = self.one_repeat(session)?;
             mine += 1;
             let stop = if mine >= least && self.history.precise(self.stopping.precision) {
                 Some("precision")
@@ -173,7 +174,7 @@ impl<'a> Measuring<'a> {
             if stop.is_some() && self.setup + 1 == setups {
                 self.traced(session, &mut repeat.phases)?;
             }
-            sink(repeat)?;
+            sink(repeat, requests)?;
             if let Some(why) = stop {
                 break why;
             }
@@ -185,15 +186,21 @@ impl<'a> Measuring<'a> {
         Ok(())
     }
 
-    fn one_repeat(&mut self, session: &mut dyn Session) -> Result<RepeatRecord, TrialError> {
+    fn one_repeat(
+        &mut self,
+        session: &mut dyn Session,
+    ) -> Result<(RepeatRecord, Vec<RequestLine>), TrialError> {
         let n = self.phases.len();
         let mut records = Vec::with_capacity(n);
         let mut marked = Vec::new();
+        let mut requests = Vec::new();
         self.schedule(session)?;
+        session.set_repeat(self.repeat);
         for k in 0..n {
             let which = (k + self.repeat as usize) % n;
-            let run = self.phase(session, self.phases[which])?;
+            let mut run = self.phase(session, self.phases[which])?;
             let record = phase_record(self.phases[which], self.trial, &run, session, "")?;
+            requests.extend(self.take_requests(self.phases[which], &mut run));
             marked.extend(self.history.note(which, &record));
             records.push(record);
         }
@@ -209,7 +216,24 @@ impl<'a> Measuring<'a> {
             marked,
         };
         self.repeat += 1;
-        Ok(repeat)
+        Ok((repeat, requests))
+    }
+
+    /// The requests of a phase, with where they belong.
+    fn take_requests(&self, phase: Phase, run: &mut PhaseRun) -> Vec<RequestLine> {
+        let mut out = Vec::new();
+        for t in &mut run.tenants {
+            let Some(served) = t.served.take() else { continue };
+            out.extend(served.requests.into_iter().map(|line| RequestLine {
+                trial: self.trial.id.clone(),
+                attempt: self.attempt,
+                repeat: self.repeat,
+                phase: phase.name().to_owned(),
+                tenant: self.trial.tenants[t.tenant].name.clone(),
+                ..line
+            }));
+        }
+        out
     }
 
     /// The phases once more with the kernel clock on, after all others: it costs time, and part of that stays in a
@@ -397,6 +421,7 @@ fn phase_record(
             tokens: t.tokens,
             cpu_ns: t.host.map(|h| Nanos(h.ran_ns)),
             cpu_wait_ns: t.host.map(|h| Nanos(h.waited_ns)),
+            served: t.served.as_deref().map(|s| Box::new(served_phase(s))),
         });
     }
     let makespan = if apart { sum } else { last - base };
@@ -424,6 +449,40 @@ fn phase_record(
         start_spread_ns: shared.then_some(spread),
         parts: if shared { overlap::parts(&run.tenants).into_iter().map(part).collect() } else { Vec::new() },
     })
+}
+
+/// What the record keeps of a server's phase.
+fn served_phase(s: &crate::serving::Served) -> ServedPhase {
+    let mut out = ServedPhase {
+        requests: s.requests.len() as u32,
+        open: s.client.open,
+        asks: s.client.asks.clone(),
+        arrivals: s.client.arrivals.clone(),
+        client_cpu_ns: s.client.cpu_ns,
+        client_busiest: s.client.busiest,
+        peak_in_flight: s.client.peak_in_flight,
+        gaps: serde_json::to_value(&s.client.gaps).unwrap_or_default(),
+        ..ServedPhase::default()
+    };
+    for r in s.requests.iter().map(|l| &l.record) {
+        if let Some(f) = &r.failure {
+            *out.failed.entry(f.kind.name().to_owned()).or_insert(0) += 1;
+            continue;
+        }
+        let sent = r.sent_ns.unwrap_or(r.intended_ns);
+        let from = if s.client.open { r.intended_ns } else { sent };
+        let first = r.first_content_ns.unwrap_or(r.end_ns);
+        let steps = u64::from(r.output_tokens.saturating_sub(1));
+        let rest = r.last_content_ns.unwrap_or(first).saturating_sub(first);
+        out.ttft_ns.push(first.saturating_sub(from));
+        out.tpot_ns.push(rest.checked_div(steps).unwrap_or(0));
+        out.tokens.push(r.output_tokens);
+        out.late_ns.push(sent.saturating_sub(r.intended_ns));
+        out.prompt_tokens += u64::from(r.prompt_tokens.unwrap_or(0));
+        out.by_chunks += u32::from(r.by_chunks);
+        out.short += u32::from(r.output_tokens < r.max_tokens);
+    }
+    out
 }
 
 fn mean_of(v: &[u64]) -> Option<f64> {

@@ -4,6 +4,17 @@ use cotenant_store::format::Provenance;
 use sha2::{Digest, Sha256};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// The program that processes of a run are started from: this one, or `COTENANT_WORKER_EXE`.
+///
+/// # Errors
+/// The system does not tell.
+pub fn own_program() -> std::io::Result<std::path::PathBuf> {
+    match std::env::var_os("COTENANT_WORKER_EXE") {
+        Some(p) => Ok(p.into()),
+        None => std::env::current_exe(),
+    }
+}
+
 /// First 16 hex digits of a SHA-256.
 pub fn short_hash(bytes: &[u8]) -> String {
     let mut h: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();

@@ -8,6 +8,7 @@ use cotenant_store::format::{
     FORMAT, FigureRecord, LoadRecord, Manifest, OutcomeRecord, ReferenceRecord, RepeatRecord, StoppingRecord,
     TenantRecord, TimingRecord, TrialRecord, WarningRecord,
 };
+use cotenant_store::serving::RequestLine;
 use cotenant_store::{RunFolder, StoreError};
 use cotenant_units::Nanos;
 use std::collections::BTreeMap;
@@ -132,6 +133,11 @@ fn tenant_record(p: &TenantPlan) -> TenantRecord {
             "protocol": if c.opaque { "opaque" } else { "lines" },
             "env": c.env.keys().collect::<Vec<_>>(),
         }),
+        Workload::Server(s) => serde_json::json!({
+            "server": s.setup,
+            "load": s.load,
+            "env": s.env.keys().collect::<Vec<_>>(),
+        }),
     };
     let shape = p.kernel().map(|k| k.kernel.shape);
     TenantRecord {
@@ -224,9 +230,11 @@ fn one(
     let mut facts: BTreeMap<String, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
     let (begun, mut setup_time) = (Instant::now(), Duration::ZERO);
     let mut measuring = Measuring::new(trial, &layout, &plan.stopping, attempt, plan.seed);
-    let mut sink = |r: RepeatRecord| {
+    let mut sink = |r: RepeatRecord, requests: Vec<RequestLine>| {
+        // Requests first: a repeat that is there has its requests too.
+        let requests = folder.append_requests(&requests);
         observer.repeat_done(trial, &r, plan.stopping.max_repeats);
-        folder.append_repeat(&r).map_err(|e| {
+        requests.and_then(|()| folder.append_repeat(&r)).map_err(|e| {
             let words = e.to_string();
             store_failure = Some(e);
             TrialError::Failed(words)

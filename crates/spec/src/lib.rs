@@ -16,6 +16,7 @@ mod raw;
 mod read;
 mod registry;
 mod resolve;
+pub mod server;
 mod sharing;
 mod spec;
 mod sweep;

@@ -136,6 +136,8 @@ pub enum Workload {
     Torch(TorchPlan),
     /// A program of the user's.
     Command(CommandPlan),
+    /// A server of a language model, with the load on it.
+    Server(Box<ServerPlan>),
 }
 
 /// A kernel with everything fixed.
@@ -214,6 +216,87 @@ pub struct CommandPlan {
     pub opaque: bool,
 }
 
+/// A server tenant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerPlan {
+    /// How it is started, or where it is.
+    pub setup: ServerSetup,
+    /// What is asked of it, and when.
+    pub load: ServerLoad,
+    /// Environment beside what the sharing mode needs.
+    pub env: BTreeMap<String, String>,
+    /// Seed of the experiment.
+    pub seed: u64,
+}
+
+/// The table `server` of an experiment; what each key is stands in `docs/serving.md`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSetup {
+    /// Kind of server.
+    pub preset: String,
+    /// Address of a server that someone else runs.
+    pub url: Option<String>,
+    /// Model as the server takes it.
+    pub model: Option<String>,
+    /// Command line instead of the preset's.
+    pub command: Option<Vec<String>>,
+    /// Added to the end of the command line.
+    pub args: Vec<String>,
+    /// Name that requests use.
+    pub served_name: Option<String>,
+    /// Adapters: name and path.
+    pub adapters: BTreeMap<String, String>,
+    /// Part of the card's memory, in (0, 1].
+    pub memory_share: Option<f64>,
+    /// Most tokens of a request.
+    pub max_model_len: Option<u32>,
+    /// Type of weights.
+    pub dtype: Option<String>,
+    /// Device as the server names it.
+    pub device: Option<String>,
+    /// Environment variable with the key that requests must bring.
+    pub api_key_env: Option<String>,
+    /// Python interpreter.
+    pub python: Option<String>,
+    /// Time until it must be ready, ns.
+    pub startup: Option<u64>,
+    /// Start beside the trial's other servers.
+    pub start_together: bool,
+}
+
+/// The table `load` of an experiment: what `cotenant load` takes as options (`docs/serving.md`). Times in ns.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "each is the option of that name")]
+pub struct ServerLoad {
+    pub concurrency: Option<u32>,
+    pub think: Option<u64>,
+    pub rate: Option<f64>,
+    pub arrivals: Option<String>,
+    pub profile: Option<String>,
+    pub trace: Option<String>,
+    pub requests: Option<u32>,
+    pub duration: Option<u64>,
+    pub warmup: Option<u32>,
+    pub prompt_tokens: Option<String>,
+    pub output_tokens: Option<String>,
+    pub mix: Option<String>,
+    pub prefix: Option<String>,
+    pub prompts: Option<String>,
+    pub vocabulary: Option<String>,
+    pub tokenizer: Option<String>,
+    pub model: Option<String>,
+    pub completions: bool,
+    pub stream: Option<bool>,
+    pub may_end: bool,
+    pub body: serde_json::Map<String, serde_json::Value>,
+    pub in_flight: Option<u32>,
+    pub timeout: Option<u64>,
+    pub chunks: bool,
+    pub slo: Option<String>,
+}
+
 /// When a tenant starts its requests (a request is an iteration of a model or program, or `request` launches of a
 /// kernel).
 #[derive(Debug, Clone, PartialEq)]
@@ -278,6 +361,14 @@ impl TenantPlan {
         }
     }
 
+    /// Its server, if it is a server tenant.
+    pub fn server(&self) -> Option<&ServerPlan> {
+        match &self.workload {
+            Workload::Server(s) => Some(s),
+            _ => None,
+        }
+    }
+
     /// A process of its own that is not our worker: a model or a user's program.
     pub fn is_program(&self) -> bool {
         !matches!(self.workload, Workload::Kernel(_))
@@ -289,12 +380,13 @@ impl TenantPlan {
         several || self.load.gap.0 > 0 || self.load.arrivals.is_some()
     }
 
-    /// `kernel`, `torch` or `command`.
+    /// `kernel`, `torch`, `command` or `server`.
     pub fn kind(&self) -> &'static str {
         match self.workload {
             Workload::Kernel(_) => "kernel",
             Workload::Torch(_) => "torch",
             Workload::Command(_) => "command",
+            Workload::Server(_) => "server",
         }
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn check_opaque(w: &Written<'_>) -> Checked<()> {
 }
 
 /// The tenant's environment and, over it, the trial's.
-fn env(w: &Written<'_>) -> Checked<BTreeMap<String, String>> {
+pub(crate) fn env(w: &Written<'_>) -> Checked<BTreeMap<String, String>> {
     let mut out = BTreeMap::new();
     for (set, path) in [(&w.inherited.env, w.base_path), (&w.own.env, w.path)] {
         for (name, value) in set.iter().flat_map(|Env(e)| e) {

@@ -2,7 +2,7 @@
 //! JSON Schema. Reading them from a document is in `read.rs`; turning them into numbers in `resolve.rs`.
 
 use crate::expr::Expr;
-use crate::tree::Span;
+use crate::tree::{Entry, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -103,7 +103,7 @@ pub(crate) struct Tenant {
     pub settings: Settings,
 }
 
-/// What a tenant runs: exactly one of the three.
+/// What a tenant runs: exactly one of the four.
 #[derive(Debug, Clone, PartialEq, Default, JsonSchema)]
 pub(crate) struct What {
     /// Kernel of the registry, for example `fp32-mul`.
@@ -113,6 +113,34 @@ pub(crate) struct What {
     /// Program and its arguments.
     #[schemars(length(min = 1))]
     pub command: Option<At<Vec<At<String>>>>,
+    /// Server of a language model: how it is started, or where it is. In a trial, keys replace single keys.
+    pub server: Option<At<ServerText>>,
+}
+
+/// The table `server`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct ServerText(pub Vec<Entry>);
+
+/// The table `load`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct LoadText(pub Vec<Entry>);
+
+impl JsonSchema for ServerText {
+    fn schema_name() -> Cow<'static, str> {
+        "Server".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        crate::server::schema(crate::server::SERVER_KEYS)
+    }
+}
+
+impl JsonSchema for LoadText {
+    fn schema_name() -> Cow<'static, str> {
+        "Load".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        crate::server::schema(crate::server::LOAD_KEYS)
+    }
 }
 
 /// What can be set of a tenant, and replaced within a trial.
@@ -181,8 +209,10 @@ pub(crate) struct Settings {
     /// Programs: `lines` (default) where it speaks the tenant protocol, `opaque` where it does not.
     #[schemars(extend("enum" = ["lines", "opaque"]))]
     pub protocol: Option<At<String>>,
-    /// Models and programs: environment variables beside those of the sharing mode.
+    /// Models, programs and servers: environment variables beside those of the sharing mode.
     pub env: Option<Env>,
+    /// Servers: what is asked of it, and when. In a trial, keys replace single keys.
+    pub load: Option<At<LoadText>>,
 }
 
 /// Environment variables.
@@ -223,7 +253,7 @@ impl Settings {
         let mut out: Vec<(&'static str, Span)> = set!(
             blocks, threads, iterations, duration, launches, gap, carveout, request, role, warmup, arrivals,
             rate, cv, trace, weights, dtype, batch, sequence, mode, tokens, cuda_graph, compile, attention,
-            device, python, protocol
+            device, python, protocol, load
         )
         .into_iter()
         .filter_map(|(key, span)| Some((key, span?)))

@@ -3,9 +3,10 @@
 use crate::error::{Checked, ErrorKind, Issue, suggest};
 use crate::expr::{Expr, ExprError};
 use crate::raw::{
-    At, Env, Figure, MODES, Measure, Params, PerTenant, ReferenceText, Settings, SharingText, SpecFile,
-    Tenant, TenantUse, Trial, Variable, Variables, What,
+    At, Env, Figure, LoadText, MODES, Measure, Params, PerTenant, ReferenceText, ServerText, Settings,
+    SharingText, SpecFile, Tenant, TenantUse, Trial, Variable, Variables, What,
 };
+use crate::server::{Key, LOAD_KEYS, SERVER_KEYS};
 use crate::tree::{Entry, Node, Source, Span, Value};
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ macro_rules! tenant_keys {
             "kernel",
             "torch",
             "command",
+            "server",
             "blocks",
             "threads",
             "params",
@@ -50,6 +52,7 @@ macro_rules! tenant_keys {
             "python",
             "protocol",
             "env",
+            "load",
         ]
     };
 }
@@ -368,6 +371,7 @@ fn settings(t: &Table<'_>, cx: &Cx<'_>) -> Checked<Settings> {
         python: t.optional("python", cx)?,
         protocol: t.optional("protocol", cx)?,
         env: t.optional("env", cx)?,
+        load: t.optional("load", cx)?,
     })
 }
 
@@ -376,7 +380,34 @@ fn what(t: &Table<'_>, cx: &Cx<'_>) -> Checked<What> {
         kernel: t.optional("kernel", cx)?,
         torch: t.optional("torch", cx)?,
         command: t.optional("command", cx)?,
+        server: t.optional("server", cx)?,
     })
+}
+
+/// The entries of a table whose values are read later, when variables have values; its keys are checked now.
+fn entries(node: &Node, path: &str, keys: &[Key]) -> Checked<Vec<Entry>> {
+    let Value::Table(entries) = &node.value else { return wrong_type(node, path, "a table") };
+    let names: Vec<&str> = keys.iter().map(|k| k.0).collect();
+    for e in entries {
+        if !names.contains(&e.key.as_str()) {
+            let message = format!("unknown key `{}` in `{path}`", e.key);
+            return Err(Issue::new(ErrorKind::UnknownKey, e.key_span, join(path, &e.key), message)
+                .help(suggest(&e.key, "keys here", &names)));
+        }
+    }
+    Ok(entries.clone())
+}
+
+impl Read for ServerText {
+    fn read(node: &Node, path: &str, _: &Cx<'_>) -> Checked<Self> {
+        entries(node, path, SERVER_KEYS).map(ServerText)
+    }
+}
+
+impl Read for LoadText {
+    fn read(node: &Node, path: &str, _: &Cx<'_>) -> Checked<Self> {
+        entries(node, path, LOAD_KEYS).map(LoadText)
+    }
 }
 
 impl Read for Tenant {

@@ -23,6 +23,7 @@ enum Kind {
     Kernel,
     Torch,
     Command,
+    Server,
 }
 
 impl Kind {
@@ -31,6 +32,7 @@ impl Kind {
             Kind::Kernel => "kernel",
             Kind::Torch => "torch",
             Kind::Command => "command",
+            Kind::Server => "server",
         }
     }
 }
@@ -41,6 +43,7 @@ fn kind(what: &What, path: &str) -> Checked<Option<(Kind, Span)>> {
         what.kernel.as_ref().map(|k| (Kind::Kernel, k.span)),
         what.torch.as_ref().map(|k| (Kind::Torch, k.span)),
         what.command.as_ref().map(|k| (Kind::Command, k.span)),
+        what.server.as_ref().map(|k| (Kind::Server, k.span)),
     ]
     .into_iter()
     .flatten()
@@ -60,7 +63,8 @@ pub(crate) fn check(tenant: &Tenant, span: Span, path: &str) -> Checked<()> {
     let Some((kind, _)) = kind(&tenant.what, path)? else {
         let message = format!("`{path}` does not say what it runs");
         return Err(Issue::new(ErrorKind::Missing, span, path, message).help(
-            "add `kernel = \"fp32-mul\"`, `torch = \"distilgpt2\"` or `command = [\"python3\", \"mine.py\"]`",
+            "add `kernel = \"fp32-mul\"`, `torch = \"distilgpt2\"`, `command = [\"python3\", \"mine.py\"]` \
+             or `server = { preset = \"vllm\", model = \"…\" }`",
         ));
     };
     check_keys(kind, &tenant.settings, path)?;
@@ -74,13 +78,16 @@ pub(crate) fn check(tenant: &Tenant, span: Span, path: &str) -> Checked<()> {
 
 /// Refuses keys that a tenant of this kind does not have.
 fn check_keys(kind: Kind, settings: &Settings, path: &str) -> Checked<()> {
-    use Kind::{Command, Kernel, Torch};
+    use Kind::{Command, Kernel, Server, Torch};
     for (key, span) in settings.keys() {
         let owners: &[Kind] = match key {
             "blocks" | "threads" | "params" | "duration" | "launches" | "request" | "carveout" => &[Kernel],
-            "warmup" | "env" => &[Torch, Command],
+            "warmup" => &[Torch, Command],
+            "env" => &[Torch, Command, Server],
+            "role" => &[Kernel, Torch, Command, Server],
+            "load" => &[Server],
             "protocol" => &[Command],
-            "iterations" | "gap" | "role" | "arrivals" | "rate" | "cv" | "trace" => &[Kernel, Torch, Command],
+            "iterations" | "gap" | "arrivals" | "rate" | "cv" | "trace" => &[Kernel, Torch, Command],
             _ => &[Torch],
         };
         if !owners.contains(&kind) {
@@ -176,6 +183,11 @@ pub(crate) fn resolve(
                 program::check_opaque(&written)?;
             }
             (Workload::Command(plan), load, "")
+        }
+        Kind::Server => {
+            let (own, base) = (used.what.server.as_ref(), base.value.what.server.as_ref());
+            let (plan, load) = crate::server::server(own, base, &written, seed, scope)?;
+            (Workload::Server(Box::new(plan)), load, "server")
         }
     };
     Ok(TenantPlan { name, role: role.unwrap_or_else(|| usual_role.to_owned()), workload, load })

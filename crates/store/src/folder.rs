@@ -14,6 +14,7 @@
 //! and the next writer cuts off.
 
 use crate::format::{FORMAT, Manifest, OutcomeRecord, RepeatRecord, Summary, WarningRecord};
+use crate::serving::RequestLine;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{File, OpenOptions};
@@ -186,6 +187,21 @@ impl RunFolder {
     /// Appends a repeat and waits until it is on disk.
     pub fn append_repeat(&mut self, r: &RepeatRecord) -> Result<(), StoreError> {
         append(&mut self.repeats, &self.path.join("repeats.jsonl"), r)
+    }
+
+    /// Appends requests to `requests.jsonl`, which is made for the first ones.
+    pub fn append_requests(&mut self, requests: &[RequestLine]) -> Result<(), StoreError> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let path = self.path.join("requests.jsonl");
+        let mut text = Vec::new();
+        for r in requests {
+            serde_json::to_writer(&mut text, r).map_err(|e| io_error("write", &path)(e.into()))?;
+            text.push(b'\n');
+        }
+        let mut file = open_lines(&path)?;
+        file.write_all(&text).and_then(|()| file.sync_data()).map_err(io_error("write", &path))
     }
 
     /// Appends a trial's outcome and waits until it is on disk.

@@ -332,6 +332,9 @@ pub struct PhaseTenant {
     /// Models and programs: time its threads were ready to run and waited for a CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_wait_ns: Option<Nanos>,
+    /// Servers: what is told of requests only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Box<crate::serving::ServedPhase>>,
 }
 
 fn is_zero(n: &u32) -> bool {

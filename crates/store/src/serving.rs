@@ -166,6 +166,9 @@ pub struct RequestLine {
     /// Trial of an experiment; empty for a load of its own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trial: String,
+    /// Attempt at the trial, from 1; 0 for a load of its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempt: u32,
     /// Repeat, from 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub repeat: u32,
@@ -181,6 +184,44 @@ pub struct RequestLine {
     /// When each event with content came, ns, where that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chunks_ns: Vec<u64>,
+}
+
+/// What a server tenant did in a phase of an experiment. Lists have one entry for each request that came back whole, in
+/// the order of `spans_ns`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ServedPhase {
+    /// Requests of the phase.
+    pub requests: u32,
+    /// Those that failed, by kind.
+    pub failed: std::collections::BTreeMap<String, u32>,
+    /// Requests had intended times of their own.
+    pub open: bool,
+    /// Time to first content, ns: from the intended time in an open loop, else from sent.
+    pub ttft_ns: Vec<u64>,
+    /// Time per output token after the first, ns; 0 where there was but one.
+    pub tpot_ns: Vec<u64>,
+    /// Output tokens of each.
+    pub tokens: Vec<u32>,
+    /// How late each was sent, ns.
+    pub late_ns: Vec<u64>,
+    /// Prompt tokens of all, as the server counts.
+    pub prompt_tokens: u64,
+    /// Answers whose tokens are counted by chunks, since the server did not count.
+    pub by_chunks: u32,
+    /// Answers that ended before the tokens asked for.
+    pub short: u32,
+    /// What was asked, in words.
+    pub asks: String,
+    /// When, in words.
+    pub arrivals: String,
+    /// CPU time of the client, ns.
+    pub client_cpu_ns: u64,
+    /// Largest share of a core that the client's thread used in any half second.
+    pub client_busiest: f64,
+    /// Most requests in flight.
+    pub peak_in_flight: u32,
+    /// Gaps between chunks: sketches by second.
+    pub gaps: serde_json::Value,
 }
 
 /// A value over requests, with the interval over blocks of time; `None` where there is nothing to take it from.

@@ -38,6 +38,7 @@ pub fn dispatch(verb: Verb) -> Result<Code, Failure> {
         Verb::Worker { meeting } => cotenant_lab::cuda::serve(meeting)
             .map(|()| Code::Ok)
             .map_err(|e| Failure::new(Code::NoDevice, format!("serve as a tenant process: {e}"))),
+        Verb::ServerTenant => std::process::exit(cotenant_lab::serving::serve()),
         Verb::KernelOnce(a) => kernel_once::kernel_once(a),
     }
 }

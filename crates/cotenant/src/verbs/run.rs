@@ -42,6 +42,8 @@ fn start(a: &RunArgs, interrupted: Arc<AtomicBool>) -> Result<Code, Failure> {
     let mut backend = device::open(&selector, options, interrupted)?;
     let mut plan = spec.resolve(backend.sizes(), &overrides)?;
     select_trials(&mut plan, &a.only)?;
+    cotenant_lab::serving::check(&plan)
+        .map_err(|e| Failure::new(Code::BadInput, format!("use the loads of the experiment: {e}")))?;
     let m = manifest(&plan, &*backend, &text, &overrides, GIT_REVISION);
     let stamp: String = rfc3339(SystemTime::now()).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let mut folder = RunFolder::create(&a.out, &stamp, &m)?;

@@ -205,6 +205,20 @@ impl CudaBackend {
             }
         }
         self.start_workers(&kernel_envs)?;
+        let shares: Vec<(&str, Option<f64>)> = trial
+            .tenants
+            .iter()
+            .filter_map(|t| Some((t.name.as_str(), t.server().filter(|s| s.setup.url.is_none())?)))
+            .filter(|(_, s)| s.setup.preset != "token-server")
+            .map(|(name, s)| (name, s.setup.memory_share))
+            .collect();
+        if !shares.is_empty() {
+            // Servers that are kept from trial to trial hold what they have been given already.
+            let used = if self.troupe.is_empty() { self.memory_in_use().unwrap_or(0.0) } else { 0.0 };
+            let total = self.sizes.dram.0;
+            cotenant_servers::check_shares(&shares, total, (used * total as f64) as u64)
+                .map_err(|e| TrialError::Failed(e.to_string()))?;
+        }
         let handles = self.troupe.cast(&parts)?;
         if self.troupe.spare() > 0 && self.memory_in_use().is_none_or(|share| share > KEEP_BELOW) {
             self.troupe.clear_spare();

@@ -31,10 +31,7 @@ impl Worker {
     pub fn start(env: &[(String, String)], meeting: &Meeting, key: String) -> Result<Worker, TrialError> {
         let fail =
             |what: &str, e: std::io::Error| TrialError::Failed(format!("{what} a worker process: {e}"));
-        let exe = match std::env::var_os("COTENANT_WORKER_EXE") {
-            Some(p) => p.into(),
-            None => std::env::current_exe().map_err(|e| fail("find the program for", e))?,
-        };
+        let exe = crate::provenance::own_program().map_err(|e| fail("find the program for", e))?;
         let mut cmd = std::process::Command::new(exe);
         cmd.arg("worker")
             .arg(meeting.raw_fd().to_string())

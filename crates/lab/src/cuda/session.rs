@@ -18,6 +18,7 @@ pub(super) struct CudaSession<'s> {
     seats: Vec<Vec<Seat>>,
     grants: Vec<Grant>,
     schedules: Vec<Vec<u64>>,
+    repeat: u32,
     steady: bool,
     /// Times of kernels are brought to CLOCK_MONOTONIC also where there are kernels only.
     pub(super) anchored: bool,
@@ -39,6 +40,7 @@ impl<'s> CudaSession<'s> {
             seats,
             grants,
             schedules: vec![Vec::new(); trial.tenants.len()],
+            repeat: 0,
             steady: trial.protocol == Protocol::Steady,
             anchored: false,
         }
@@ -151,6 +153,7 @@ impl<'s> CudaSession<'s> {
         let until_stop = self.steady && !solo;
         let participants = kernels.len() as u32 + 1;
         let mut asked = Vec::new();
+        let repeat = self.repeat;
         let CudaSession { backend, trial, schedules, .. } = &mut *self;
         let orders: Vec<Order<'_>> = programs
             .iter()
@@ -159,6 +162,7 @@ impl<'s> CudaSession<'s> {
                 handle,
                 plan: &trial.tenants[tenant],
                 arrivals: &schedules[tenant],
+                repeat,
             })
             .collect();
         let CudaBackend { workers, troupe, meeting, watchdog, .. } = &mut **backend;
@@ -283,6 +287,10 @@ impl Session for CudaSession<'_> {
             *s = offsets.to_vec();
         }
         Ok(())
+    }
+
+    fn set_repeat(&mut self, repeat: u32) {
+        self.repeat = repeat;
     }
 
     fn run(&mut self, phase: Phase) -> Result<PhaseRun, TrialError> {

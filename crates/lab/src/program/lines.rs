@@ -114,6 +114,8 @@ pub struct Arm<'a> {
     pub gap_ns: u64,
     /// Open loop: offsets of the arrivals, ns.
     pub arrivals: &'a [u64],
+    /// Servers: which repeat it is. They draw their arrivals themselves.
+    pub repeat: Option<u32>,
 }
 
 impl std::fmt::Display for Arm<'_> {
@@ -121,6 +123,9 @@ impl std::fmt::Display for Arm<'_> {
         let until = if self.until_stop { "stop" } else { "count" };
         let n = if self.arrivals.is_empty() { self.iterations as usize } else { self.arrivals.len() };
         write!(f, "arm warmup={} iterations={n} until={until} gap={}", self.warmup, self.gap_ns)?;
+        if let Some(repeat) = self.repeat {
+            write!(f, " repeat={repeat}")?;
+        }
         for (i, a) in self.arrivals.iter().enumerate() {
             f.write_str(if i == 0 { " arrivals=" } else { "," })?;
             write!(f, "{a}")?;
@@ -171,7 +176,8 @@ mod tests {
 
     #[test]
     fn arming_states_the_load() {
-        let arm = Arm { warmup: 10, iterations: 100, until_stop: false, gap_ns: 0, arrivals: &[] };
+        let arm =
+            Arm { warmup: 10, iterations: 100, until_stop: false, gap_ns: 0, arrivals: &[], repeat: None };
         assert_eq!(arm.to_string(), "arm warmup=10 iterations=100 until=count gap=0\n");
         let open = Arm { until_stop: true, arrivals: &[0, 7, 20], ..arm };
         assert_eq!(open.to_string(), "arm warmup=10 iterations=3 until=stop gap=0 arrivals=0,7,20\n");

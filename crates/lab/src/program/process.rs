@@ -27,6 +27,8 @@ const LONGEST_LINE: usize = 1 << 16;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a program may take to end when told to, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// The same where it has a server to end, which it gives some seconds itself.
+const SHEPHERD_GRACE: Duration = Duration::from_secs(10);
 
 /// Last lines of one output.
 type Said = Arc<Mutex<VecDeque<String>>>;
@@ -60,6 +62,9 @@ pub struct Start<'a> {
     pub opaque: bool,
     /// File that takes its output.
     pub log: Option<PathBuf>,
+    /// It has a server of its own to end: it is not killed with this process, and before it is killed it gets time. It
+    /// ends by itself when its input is closed.
+    pub shepherd: bool,
 }
 
 /// A running program. Dropping it ends it and whatever it started.
@@ -76,6 +81,7 @@ pub struct Program {
     note: String,
     readers: Vec<JoinHandle<()>>,
     ended: Option<ExitStatus>,
+    shepherd: bool,
 }
 
 impl Program {
@@ -108,7 +114,9 @@ impl Program {
             cmd.env("COTENANT_OUT", their_out.as_raw_fd().to_string());
             ends = Some((their_in, our_out, our_in, their_out));
         }
-        cotenant_gpu::mps::be_killed_with_parent(&mut cmd);
+        if !s.shepherd {
+            cotenant_gpu::mps::be_killed_with_parent(&mut cmd);
+        }
         let mut child = cmd.spawn().map_err(|e| fail("start", e))?;
         let said: [Said; 2] = Default::default();
         let log = s.log.as_ref().and_then(|p| File::create(p).ok()).map(|f| Arc::new(Mutex::new(f)));
@@ -127,7 +135,17 @@ impl Program {
             readers.push(std::thread::spawn(move || listen(id, our_in, &ear)));
         }
         let name = s.name.to_owned();
-        Ok(Program { id: s.id, name, child, input, said, note: String::new(), readers, ended: None })
+        Ok(Program {
+            id: s.id,
+            name,
+            child,
+            input,
+            said,
+            note: String::new(),
+            readers,
+            ended: None,
+            shepherd: s.shepherd,
+        })
     }
 
     /// Its process.
@@ -208,6 +226,13 @@ impl Program {
 
     /// Kills it and all it started.
     pub fn kill(&mut self) {
+        if self.shepherd {
+            self.input = None;
+            let deadline = Instant::now() + SHEPHERD_GRACE;
+            while self.status().is_none() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
@@ -218,7 +243,8 @@ impl Drop for Program {
     fn drop(&mut self) {
         let opaque = self.input.is_none() && self.readers.len() < 3;
         self.dismiss();
-        let deadline = Instant::now() + if opaque { Duration::ZERO } else { GRACE };
+        let grace = if self.shepherd { SHEPHERD_GRACE } else { GRACE };
+        let deadline = Instant::now() + if opaque { Duration::ZERO } else { grace };
         while self.status().is_none() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -6,6 +6,7 @@ use super::process::{Ear, Heard, Kit, Program, Start, end_all};
 use super::tracer::Tracer;
 use super::{cores, monotonic_ns, process};
 use crate::backend::{TenantRun, TrialError};
+use crate::serving::{Served, TenantSetup};
 use cotenant_spec::plan::{ModelSetup, Plan, TenantPlan, Workload};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,11 +36,24 @@ pub struct Order<'a> {
     pub plan: &'a TenantPlan,
     /// Open loop: arrivals.
     pub arrivals: &'a [u64],
+    /// Repeat, from 0.
+    pub repeat: u32,
 }
 
 /// Model workers that are started at once at most, besides what a trial needs: each takes a core and a gigabyte
 /// while it imports.
 const AHEAD: usize = 12;
+
+/// How a program is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It speaks the protocol.
+    Lines,
+    /// It is run whole.
+    Whole,
+    /// It speaks the protocol, and has a server of its own to end.
+    Shepherd,
+}
 
 /// A process that is kept.
 #[derive(Debug)]
@@ -134,6 +148,11 @@ impl Troupe {
         self.end(spare);
     }
 
+    /// Whether no process is kept.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Processes of earlier trials that no tenant of this one uses.
     pub fn spare(&self) -> usize {
         self.held.iter().filter(|h| !h.busy && h.key.is_some() && h.program.is_some()).count()
@@ -178,13 +197,20 @@ impl Troupe {
 
     fn cast_one(&mut self, part: &Part<'_>) -> Result<u64, TrialError> {
         let (argv, own_env, opaque) = self.line(part.plan)?;
+        let kind = match &part.plan.workload {
+            Workload::Server(_) => Kind::Shepherd,
+            _ if opaque => Kind::Whole,
+            _ => Kind::Lines,
+        };
         let model = match &part.plan.workload {
             Workload::Torch(t) => Some(kept_model(&t.setup)),
             _ => None,
         };
         let line = format!("{argv:?} {own_env:?}");
-        let key = format!("{line} {:?} {}", part.env, model.clone().unwrap_or_default());
-        let setup = setup_line(part);
+        let server = part.plan.server().and_then(|s| serde_json::to_string(&s.setup).ok());
+        let kept = model.clone().or(server).unwrap_or_default();
+        let key = format!("{line} {:?} {kept}", part.env);
+        let setup = self.setup_line(part, 0);
         let free = |h: &Held| !h.busy && h.key.as_ref() == Some(&key);
         // Best one that is set up just so, then one of the same model, then one that is nobody's yet.
         let found = self
@@ -198,14 +224,14 @@ impl Troupe {
             None if model.is_some() => {
                 let several = self.expected.clamp(1, AHEAD.min(cores::cores().len().max(1)));
                 for _ in 0..several {
-                    self.add(&part.plan.name, &argv, own_env.clone(), opaque, line.clone(), None)?;
+                    self.add(&part.plan.name, &argv, own_env.clone(), kind, line.clone(), None)?;
                 }
                 self.held.len() - several
             }
             None => {
                 let mut env = own_env;
                 env.extend(part.env.iter().cloned());
-                self.add(&part.plan.name, &argv, env, opaque, line, Some(key.clone()))?;
+                self.add(&part.plan.name, &argv, env, kind, line, Some(key.clone()))?;
                 self.held.len() - 1
             }
         };
@@ -227,19 +253,22 @@ impl Troupe {
         name: &str,
         argv: &[String],
         mut env: Vec<(String, String)>,
-        opaque: bool,
+        kind: Kind,
         line: String,
         key: Option<String>,
     ) -> Result<(), TrialError> {
         let id = self.next;
         self.next += 1;
+        let (opaque, shepherd) = (kind == Kind::Whole, kind == Kind::Shepherd);
         let kit = self.kit()?;
         let traces = kit.traces().join(id.to_string());
         let python_path = kit.path().to_owned();
-        env.extend(kit.trace_env(&traces));
+        if !shepherd {
+            env.extend(kit.trace_env(&traces));
+        }
         std::fs::create_dir(&traces)
             .map_err(|e| TrialError::Failed(format!("make {}: {e}", traces.display())))?;
-        if env.iter().all(|(k, _)| k != "PYTHONPATH") {
+        if !shepherd && env.iter().all(|(k, _)| k != "PYTHONPATH") {
             let own = std::env::var_os("PYTHONPATH").unwrap_or_default();
             let all = std::iter::once(python_path).chain(std::env::split_paths(&own));
             if let Ok(joined) = std::env::join_paths(all.filter(|p| !p.as_os_str().is_empty())) {
@@ -247,9 +276,10 @@ impl Troupe {
             }
         }
         let program =
-            if opaque { None } else { Some(start(&self.logs, &self.tell, id, name, argv, &env, false)?) };
+            if opaque { None } else { Some(start(&self.logs, &self.tell, id, name, argv, &env, kind)?) };
         let start = (argv.to_vec(), env);
-        let tracer = Some(Tracer::new(traces));
+        // A server is a program of others, which runs as it would without us.
+        let tracer = (!shepherd).then(|| Tracer::new(traces));
         let facts = Vec::new();
         self.held.push(Held {
             id,
@@ -289,6 +319,11 @@ impl Troupe {
                 Ok((vec![t.python.clone(), worker], pairs(&t.env), false))
             }
             Workload::Command(c) => Ok((c.argv.clone(), pairs(&c.env), c.opaque)),
+            Workload::Server(s) => {
+                let exe = crate::provenance::own_program()
+                    .map_err(|e| TrialError::Failed(format!("find the program of server tenants: {e}")))?;
+                Ok((vec![exe.to_string_lossy().into_owned(), "server-tenant".into()], pairs(&s.env), false))
+            }
             Workload::Kernel(_) => {
                 Err(TrialError::Failed(format!("tenant {}: a kernel is no program", plan.name)))
             }
@@ -305,17 +340,45 @@ impl Troupe {
         handles: &[u64],
         watchdog: Duration,
     ) -> Result<(), TrialError> {
+        // A server that looks how much memory is free while another one fills it takes too little or fails: one after
+        // the other, unless said otherwise, and before anyone else.
+        let alone = |i: &usize| parts[*i].plan.server().is_some_and(|s| !s.setup.start_together);
+        let servers: Vec<usize> = (0..parts.len()).filter(alone).collect();
+        if !servers.is_empty() {
+            // What programs say while another one is waited for is lost: all come to their first `ready` together.
+            self.set_up_together(parts, handles, watchdog, &[])?;
+        }
+        for i in servers {
+            self.set_up_together(parts, handles, watchdog, &[i])?;
+        }
+        self.set_up_together(parts, handles, watchdog, &(0..parts.len()).collect::<Vec<_>>())
+    }
+
+    /// Sets up those of the parts whose places are in `who`, and waits until all others have come to their first `ready`.
+    fn set_up_together(
+        &mut self,
+        parts: &[Part<'_>],
+        handles: &[u64],
+        watchdog: Duration,
+        who: &[usize],
+    ) -> Result<(), TrialError> {
         let (mut members, mut told, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-        let nothing = Arm { warmup: 0, iterations: 0, until_stop: false, gap_ns: 0, arrivals: &[] };
+        let nothing =
+            Arm { warmup: 0, iterations: 0, until_stop: false, gap_ns: 0, arrivals: &[], repeat: None };
+        let mut wanted_by: Vec<(u64, usize, Option<String>)> = Vec::new();
+        for (i, (part, id)) in parts.iter().zip(handles).enumerate() {
+            let line = who.contains(&i).then(|| self.setup_line(part, *id)).flatten();
+            wanted_by.push((*id, part.tenant, line));
+        }
         for h in &mut self.held {
             let Some(program) = &mut h.program else { continue };
-            let (tenant, wanted) = match handles.iter().position(|id| *id == h.id) {
-                Some(i) => (parts[i].tenant, setup_line(&parts[i])),
+            let (tenant, wanted) = match wanted_by.iter().find(|w| w.0 == h.id) {
+                Some((_, tenant, line)) => (*tenant, line.clone()),
                 // One that was started ahead: its import must not fall into what is measured.
                 None if h.key.is_none() && h.fresh => (usize::MAX, None),
                 None => continue,
             };
-            let line = if h.setup == wanted { None } else { wanted };
+            let line = wanted.filter(|w| h.setup.as_ref() != Some(w));
             if h.fresh || line.is_some() {
                 ids.push(h.id);
                 told.push((h.fresh, line));
@@ -375,11 +438,13 @@ impl Troupe {
         let mut running = Vec::new();
         for (o, (argv, env)) in whole {
             let begin = monotonic_ns();
-            let program = start(&self.logs, &self.tell, o.handle, &o.plan.name, &argv, &env, true)?;
+            let program = start(&self.logs, &self.tell, o.handle, &o.plan.name, &argv, &env, Kind::Whole)?;
             running.push((o.tenant, begin, program));
         }
         if running.is_empty() {
-            return crew.run(kernels);
+            let mut out = crew.run(kernels)?;
+            self.add_served(orders, &mut out)?;
+            return Ok(out);
         }
         let given_up = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -392,6 +457,48 @@ impl Troupe {
             out.extend(whole?);
             Ok(out)
         })
+        .and_then(|mut out| {
+            self.add_served(orders, &mut out)?;
+            Ok(out)
+        })
+    }
+
+    /// Adds what server tenants left of their phase.
+    fn add_served(&self, orders: &[Order<'_>], runs: &mut [TenantRun]) -> Result<(), TrialError> {
+        for o in orders.iter().filter(|o| o.plan.server().is_some()) {
+            let Some(run) = runs.iter_mut().find(|r| r.tenant == o.tenant) else { continue };
+            let Some(records) = self.records(o.handle) else { continue };
+            let served = Served::read(&records)
+                .map_err(|e| TrialError::Failed(format!("tenant {}: {e}", o.plan.name)))?;
+            run.served = Some(Box::new(served));
+        }
+        Ok(())
+    }
+
+    /// Where the server tenant behind a handle leaves its requests.
+    fn records(&self, handle: u64) -> Option<PathBuf> {
+        Some(self.kit.as_ref()?.traces().join(handle.to_string()).join("requests.jsonl"))
+    }
+
+    /// The `setup` line of a tenant, if its program takes one: the model's, with the sharing mode's environment; or
+    /// the server's, with where its files go.
+    fn setup_line(&self, part: &Part<'_>, handle: u64) -> Option<String> {
+        if let Some(s) = part.plan.server() {
+            let records = self.records(handle)?;
+            let name = part.plan.name.clone();
+            let log = match &self.logs {
+                Some(dir) => dir.join(format!("server-{name}-{handle}.log")),
+                None => records.with_file_name("server.log"),
+            };
+            let (server, load) = (s.setup.clone(), s.load.clone());
+            return serde_json::to_string(&TenantSetup { name, server, load, seed: s.seed, records, log })
+                .ok();
+        }
+        let Workload::Torch(t) = &part.plan.workload else { return None };
+        let mut setup = serde_json::to_value(&t.setup).ok()?;
+        let env = part.env.iter().map(|(k, v)| (k.clone(), serde_json::Value::from(v.as_str())));
+        setup.as_object_mut()?.insert("env".into(), env.collect::<serde_json::Map<_, _>>().into());
+        Some(setup.to_string())
     }
 
     /// Switches the kernel clock of the programs behind `handles` on or off; true where at least one has it.
@@ -456,13 +563,14 @@ fn start(
     name: &str,
     argv: &[String],
     env: &[(String, String)],
-    opaque: bool,
+    kind: Kind,
 ) -> Result<Program, TrialError> {
     let log = logs.as_ref().and_then(|dir| {
         std::fs::create_dir_all(dir).ok()?;
         Some(dir.join(format!("{id}-{name}.log")))
     });
-    Program::start(&Start { id, name, argv, env, opaque, log }, tell)
+    let (opaque, shepherd) = (kind == Kind::Whole, kind == Kind::Shepherd);
+    Program::start(&Start { id, name, argv, env, opaque, log, shepherd }, tell)
 }
 
 /// Waits for the ends of programs that are run whole, each with its tenant and its begin; until one of the flags is set.
@@ -510,19 +618,11 @@ fn members<'a>(held: &'a mut [Held], orders: &[Order<'a>], until_stop: bool) -> 
         let o = orders.iter().find(|o| o.handle == h.id)?;
         let l = &o.plan.load;
         let (warmup, iterations, gap_ns) = (l.warmup, l.iterations, l.gap.0);
-        let arm = Arm { warmup, iterations, until_stop, gap_ns, arrivals: o.arrivals };
+        let repeat = o.plan.server().map(|_| o.repeat);
+        let arm = Arm { warmup, iterations, until_stop, gap_ns, arrivals: o.arrivals, repeat };
         Some(Member::new(o.tenant, h.program.as_mut()?, arm))
     };
     held.iter_mut().filter_map(one).collect()
-}
-
-/// The `setup` line of a tenant, if its program takes one: the model's, with the sharing mode's environment.
-fn setup_line(part: &Part<'_>) -> Option<String> {
-    let Workload::Torch(t) = &part.plan.workload else { return None };
-    let mut setup = serde_json::to_value(&t.setup).ok()?;
-    let env = part.env.iter().map(|(k, v)| (k.clone(), serde_json::Value::from(v.as_str())));
-    setup.as_object_mut()?.insert("env".into(), env.collect::<serde_json::Map<_, _>>().into());
-    Some(setup.to_string())
 }
 
 /// What of a model's set-up stays loaded when the rest changes. A process is never used for another model: what the

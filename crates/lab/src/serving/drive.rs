@@ -5,11 +5,12 @@ use super::writer::{Heading, Writer};
 use crate::backend::TrialError;
 use cotenant_prompts::Asks;
 use cotenant_serve::{
-    BodyOptions, BodyWriter, Clock, Closed, Engine, Open, Options, Outcome, Source, Target, Tenant, Url,
+    BodyOptions, BodyWriter, Clock, Closed, Due, Engine, Open, Options, Outcome, Source, Target, Tenant, Url,
     process_cpu_ns,
 };
 use cotenant_stats::Gaps;
-use cotenant_store::serving::RequestLine;
+use cotenant_store::serving::{RequestLine, RequestRecord};
+use std::cell::Cell;
 use std::fs::File;
 use std::rc::Rc;
 
@@ -55,6 +56,42 @@ pub struct TenantLoad {
     pub timeout_ns: u64,
     /// Keep the time of each chunk.
     pub chunks: bool,
+    /// Counts what has ended, and ends the load from outside.
+    pub control: Option<Rc<Control>>,
+}
+
+/// How far a load has come, and its end from outside.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// Requests that have ended.
+    pub ended: Cell<u64>,
+    /// No further request is sent.
+    pub stop: Cell<bool>,
+}
+
+/// A source under control.
+struct Controlled {
+    inner: Box<dyn Source>,
+    control: Rc<Control>,
+}
+
+impl Source for Controlled {
+    fn due(&mut self) -> Due {
+        if self.control.stop.get() { Due::Never } else { self.inner.due() }
+    }
+
+    fn take(&mut self, body: &mut Vec<u8>) -> cotenant_serve::Request {
+        self.inner.take(body)
+    }
+
+    fn prepare(&mut self) {
+        self.inner.prepare();
+    }
+
+    fn ended(&mut self, record: &RequestRecord, text: &str) {
+        self.control.ended.set(self.control.ended.get() + 1);
+        self.inner.ended(record, text);
+    }
 }
 
 /// What driving gave beside the records.
@@ -70,16 +107,18 @@ pub struct Driven {
     pub start_ns: u64,
 }
 
-/// Drives the loads until all are done or `stop_at_ns` has come, and appends each finished request to `file`.
+/// Loads that are ready to be driven.
+pub struct Prepared {
+    engine: Engine<'static>,
+    writer: Writer,
+    failure: AskedFailure,
+}
+
+/// Makes loads ready; each finished request will be appended to `file`.
 ///
 /// # Errors
-/// A URL, header or ask that cannot be made, or a file that cannot be written.
-pub fn drive(
-    loads: Vec<TenantLoad>,
-    stop_at_ns: u64,
-    file: File,
-    interrupted: &dyn Fn() -> bool,
-) -> Result<Driven, TrialError> {
+/// A URL, header or ask that cannot be made.
+pub fn prepare(loads: Vec<TenantLoad>, file: File) -> Result<Prepared, TrialError> {
     let failed = |e: &dyn std::fmt::Display| TrialError::Failed(e.to_string());
     let failure: AskedFailure = Rc::default();
     let (mut tenants, mut headings) = (Vec::new(), Vec::new());
@@ -95,6 +134,10 @@ pub fn drive(
             }
             LoadSource::Open { times } => (Box::new(Open::new(bodies, times)), 16),
         };
+        let source = match load.control {
+            Some(control) => Box::new(Controlled { inner: source, control }),
+            None => source,
+        };
         headings.push(Heading { line: load.line, chunks: load.chunks });
         tenants.push(Tenant {
             target,
@@ -105,17 +148,56 @@ pub fn drive(
             connections,
         });
     }
-    let mut writer = Writer::start(file, headings).map_err(|e| failed(&e))?;
-    let mut engine = Engine::new(tenants).map_err(|e| failed(&e))?;
-    let cpu_from = process_cpu_ns();
-    let clock = Clock::start();
-    let mut sink = |who: usize, record: &_, stamps: &[u64]| writer.take(who, record, stamps);
-    let stop = || interrupted() || failure.borrow().is_some();
-    let outcome = engine.run(clock, Options { stop_at_ns }, &mut sink, &stop).map_err(|e| failed(&e))?;
-    let (_, gaps) = writer.finish().map_err(|e| failed(&format!("write the requests: {e}")))?;
-    let cpu_ns = process_cpu_ns() - cpu_from;
-    if let Some(why) = failure.borrow_mut().take() {
-        return Err(TrialError::Failed(why));
+    let writer = Writer::start(file, headings).map_err(|e| failed(&e))?;
+    let engine = Engine::new(tenants).map_err(|e| failed(&e))?;
+    Ok(Prepared { engine, writer, failure })
+}
+
+impl Prepared {
+    /// Drives the loads from `start_ns` of `CLOCK_MONOTONIC` on (`None`: now) until all are done or `stop_at_ns` after
+    /// that has come. `interrupted` is asked every few milliseconds; true gives up what is in flight.
+    ///
+    /// # Errors
+    /// An ask that cannot be made, or a file that cannot be written.
+    pub fn run(
+        mut self,
+        start_ns: Option<u64>,
+        stop_at_ns: u64,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Driven, TrialError> {
+        let failed = |e: &dyn std::fmt::Display| TrialError::Failed(e.to_string());
+        if let Some(at) = start_ns {
+            let early = at.saturating_sub(crate::program::monotonic_ns() + 300_000);
+            std::thread::sleep(std::time::Duration::from_nanos(early));
+            while crate::program::monotonic_ns() < at {
+                std::hint::spin_loop();
+            }
+        }
+        let cpu_from = process_cpu_ns();
+        let clock = start_ns.map_or_else(Clock::start, Clock::at);
+        let (writer, failure) = (&mut self.writer, &self.failure);
+        let mut sink = |who: usize, record: &_, stamps: &[u64]| writer.take(who, record, stamps);
+        let stop = || interrupted() || failure.borrow().is_some();
+        let outcome =
+            self.engine.run(clock, Options { stop_at_ns }, &mut sink, &stop).map_err(|e| failed(&e))?;
+        let (_, gaps) = self.writer.finish().map_err(|e| failed(&format!("write the requests: {e}")))?;
+        let cpu_ns = process_cpu_ns() - cpu_from;
+        if let Some(why) = self.failure.borrow_mut().take() {
+            return Err(TrialError::Failed(why));
+        }
+        Ok(Driven { outcome, gaps, cpu_ns, start_ns: clock.start_ns() })
     }
-    Ok(Driven { outcome, gaps, cpu_ns, start_ns: clock.start_ns() })
+}
+
+/// Drives the loads until all are done or `stop_at_ns` has come, and appends each finished request to `file`.
+///
+/// # Errors
+/// As [`prepare`] and [`Prepared::run`].
+pub fn drive(
+    loads: Vec<TenantLoad>,
+    stop_at_ns: u64,
+    file: File,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Driven, TrialError> {
+    prepare(loads, file)?.run(None, stop_at_ns, interrupted)
 }

@@ -3,10 +3,14 @@
 mod asks;
 mod drive;
 mod options;
+mod plan;
 mod selftest;
+mod tenant;
 mod writer;
 
 pub use asks::{AskBodies, AskedFailure};
-pub use drive::{Driven, LoadSource, TenantLoad, drive};
+pub use drive::{Control, Driven, LoadSource, Prepared, TenantLoad, drive, prepare};
 pub use options::{LoadOptionError, LoadOptions, Planned, VocabularyChoice, parse_slo, parse_time};
+pub use plan::{check, load_options};
 pub use selftest::{Check, self_test};
+pub use tenant::{Served, ServedClient, TenantSetup, serve};

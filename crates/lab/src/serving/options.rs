@@ -97,6 +97,8 @@ pub struct LoadOptions {
     pub body: Map<String, Value>,
     /// Seed.
     pub seed: u64,
+    /// Seed of what is asked, where it is another one.
+    pub asks_seed: Option<u64>,
     /// Most requests in flight in an open loop; `None`: 10,000.
     pub in_flight: Option<u32>,
     /// Time limit of a request, ns.
@@ -320,8 +322,29 @@ impl LoadOptions {
             in_flight,
             timeout_ns: self.timeout_ns,
             chunks: self.chunks,
+            control: None,
         };
         Ok(Planned { load, manifest })
+    }
+
+    /// What can be known to be wrong before there is a server.
+    ///
+    /// # Errors
+    /// As [`LoadOptions::plan`].
+    pub fn check(&self) -> Result<(), LoadOptionError> {
+        let trace = self
+            .trace
+            .as_deref()
+            .map(|text| Trace::parse(text).map_err(|e| wrong("--trace", "the file", e.to_string())))
+            .transpose()?;
+        self.source(trace.as_ref())?;
+        if let Some(mix) = &self.mix {
+            classes(mix)?;
+        }
+        self.prefix.as_deref().map(prefix).transpose()?;
+        length("--prompt-tokens", self.prompt_tokens.as_deref(), 512)?;
+        length("--output-tokens", self.output_tokens.as_deref(), 128)?;
+        Ok(())
     }
 
     /// When requests are sent, in words too, and what the drawn times differ in from what was asked.
@@ -406,7 +429,7 @@ impl LoadOptions {
         model: &str,
         trace: Option<&Arc<Trace>>,
     ) -> Result<(Asks, String), LoadOptionError> {
-        let seed = stream_seed(self.seed, "asks", 0);
+        let seed = self.asks_seed.unwrap_or_else(|| stream_seed(self.seed, "asks", 0));
         let form = if self.completions { Form::Text } else { Form::Chat };
         let lengths = self.prompt_tokens.is_some() || self.mix.is_some() || self.prefix.is_some();
         if let Some(text) = &self.prompts {

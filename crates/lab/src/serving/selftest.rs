@@ -101,6 +101,7 @@ fn run(
         in_flight,
         timeout_ns: 60_000_000_000,
         chunks: true,
+        control: None,
     };
     let path = std::env::temp_dir().join(format!("cotenant-self-test-{}.jsonl", std::process::id()));
     let file = std::fs::File::create(&path).map_err(failed)?;

@@ -103,6 +103,12 @@ impl Backend for SimBackend {
             parts.push(match &t.workload {
                 Workload::Kernel(k) => Part::Kernel(Box::new(k.clone())),
                 Workload::Torch(m) => Part::Model(self.model(&t.name, &m.setup)?),
+                Workload::Server(_) => {
+                    return Err(TrialError::Unavailable(format!(
+                        "tenant {} is a server; beside kernels and models it cannot be simulated",
+                        t.name
+                    )));
+                }
                 Workload::Command(_) => {
                     return Err(TrialError::Unavailable(format!(
                         "tenant {} is a program of yours, and the simulated GPU runs only kernels and recorded models",

@@ -1,0 +1,105 @@
+//! The load of a server tenant of an experiment, as the options of a load.
+
+use super::options::{LoadOptions, VocabularyChoice, parse_slo};
+use cotenant_spec::plan::{Plan, ServerLoad};
+
+/// Time limit of a request where none is given, ns.
+const TIMEOUT_NS: u64 = 120_000_000_000;
+
+/// A load as options. Files that it names are read.
+///
+/// # Errors
+/// A file cannot be read, or a value is none; in words that name the key.
+pub fn load_options(l: &ServerLoad, seed: u64) -> Result<LoadOptions, String> {
+    let text = |key: &str, path: &Option<String>| {
+        let read = |p: &String| std::fs::read_to_string(p).map_err(|e| format!("read `load.{key}` {p}: {e}"));
+        path.as_ref().map(read).transpose()
+    };
+    let vocabulary = match (text("tokenizer", &l.tokenizer)?, l.vocabulary.as_deref()) {
+        (Some(_), Some(_)) => {
+            return Err("`load` has both `tokenizer` and `vocabulary`: one of them makes the words".into());
+        }
+        (Some(json), None) => VocabularyChoice::Tokenizer(json),
+        (None, None) => VocabularyChoice::Auto,
+        (None, Some("words")) => VocabularyChoice::Words,
+        (None, Some("plain")) => VocabularyChoice::Plain,
+        (None, Some(other)) => {
+            return Err(format!("`load.vocabulary` is `{other}`: there are words and plain"));
+        }
+    };
+    Ok(LoadOptions {
+        completions: l.completions,
+        whole_answers: l.stream == Some(false),
+        may_end: l.may_end,
+        concurrency: l.concurrency,
+        think_ns: l.think.unwrap_or(0),
+        rate: l.rate,
+        arrivals: l.arrivals.clone(),
+        profile: l.profile.clone(),
+        trace: text("trace", &l.trace)?,
+        requests: match (l.requests, l.duration) {
+            (None, None) => Some(100),
+            (n, _) => n.map(u64::from),
+        },
+        duration_ns: l.duration,
+        prompt_tokens: l.prompt_tokens.clone(),
+        output_tokens: l.output_tokens.clone(),
+        mix: l.mix.clone(),
+        prefix: l.prefix.clone(),
+        prompts: text("prompts", &l.prompts)?,
+        vocabulary,
+        body: l.body.clone(),
+        seed,
+        asks_seed: None,
+        in_flight: l.in_flight,
+        timeout_ns: l.timeout.unwrap_or(TIMEOUT_NS),
+        chunks: l.chunks,
+    })
+}
+
+/// Checks the loads of all server tenants before anything is started.
+///
+/// # Errors
+/// The first that is wrong, with its trial and tenant.
+pub fn check(plan: &Plan) -> Result<(), String> {
+    for trial in &plan.trials {
+        for t in &trial.tenants {
+            let Some(server) = t.server() else { continue };
+            let of = |why: String| format!("trial {}, tenant {}: {why}", trial.id, t.name);
+            let options = load_options(&server.load, server.seed).map_err(of)?;
+            options.check().map_err(|e| of(e.to_string()))?;
+            if let Some(slo) = &server.load.slo {
+                parse_slo(slo).map_err(|e| of(e.to_string()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cotenant_servers::Preset;
+
+    #[test]
+    fn presets_of_experiments_are_those_that_can_be_started() {
+        for name in cotenant_spec::server::PRESETS {
+            assert!(name.parse::<Preset>().is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let load = |l: ServerLoad| load_options(&l, 1).and_then(|o| o.check().map_err(|e| e.to_string()));
+        let base = ServerLoad { concurrency: Some(4), ..ServerLoad::default() };
+        assert_eq!(load(base.clone()), Ok(()));
+        let e = load(ServerLoad { vocabulary: Some("latin".into()), ..base.clone() }).unwrap_err();
+        assert!(e.contains("`latin`"), "{e}");
+        let e = load(ServerLoad { trace: Some("/nowhere.csv".into()), ..ServerLoad::default() }).unwrap_err();
+        assert!(e.contains("`load.trace` /nowhere.csv"), "{e}");
+        let e = load(ServerLoad { prompt_tokens: Some("many".into()), ..base }).unwrap_err();
+        assert!(e.contains("many"), "{e}");
+        let open = ServerLoad { rate: Some(3.0), arrivals: Some("tidal".into()), ..ServerLoad::default() };
+        assert!(load(open).unwrap_err().contains("tidal"));
+    }
+}
