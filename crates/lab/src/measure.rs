@@ -391,7 +391,10 @@ fn phase_record(
         let (start, end) = overlap::extent(&t.spans).ok_or_else(|| lost(&plan.name))?;
         let mut counted_from = 0;
         let timed = if plan.is_program() {
-            let all = overlap::counted(trial.protocol, &run.tenants, i);
+            let all = match (&t.served, overlap::loaded_window(&run.tenants)) {
+                (Some(_), Some(window)) => overlap::started_within(&t.spans, window),
+                _ => overlap::counted(trial.protocol, &run.tenants, i),
+            };
             counted_from = all.start as u32;
             // Of a model the latency of an iteration is asked, whatever pauses between them.
             mean_of(t.requests.get(all.clone()).unwrap_or_default()).map(|m| (m, all.len() as u32))
@@ -421,7 +424,13 @@ fn phase_record(
             tokens: t.tokens,
             cpu_ns: t.host.map(|h| Nanos(h.ran_ns)),
             cpu_wait_ns: t.host.map(|h| Nanos(h.waited_ns)),
-            served: t.served.as_deref().map(|s| Box::new(served_phase(s))),
+            served: t.served.as_deref().map(|s| {
+                let (from, to) = overlap::loaded_window(&run.tenants).unwrap_or((start, end));
+                Box::new(ServedPhase {
+                    window_ns: (from.saturating_sub(base), to.saturating_sub(base)),
+                    ..served_phase(s, plan)
+                })
+            }),
         });
     }
     let makespan = if apart { sum } else { last - base };
@@ -452,8 +461,11 @@ fn phase_record(
 }
 
 /// What the record keeps of a server's phase.
-fn served_phase(s: &crate::serving::Served) -> ServedPhase {
+fn served_phase(s: &crate::serving::Served, plan: &TenantPlan) -> ServedPhase {
+    let slo = plan.server().and_then(|s| s.load.slo.as_deref());
     let mut out = ServedPhase {
+        // Checked before the run.
+        slo: slo.and_then(|text| crate::serving::parse_slo(text).ok()),
         requests: s.requests.len() as u32,
         open: s.client.open,
         asks: s.client.asks.clone(),

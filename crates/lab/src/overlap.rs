@@ -112,6 +112,26 @@ pub fn counted(protocol: Protocol, tenants: &[TenantRun], which: usize) -> std::
     first..first + inside
 }
 
+/// The stretch of a phase that counts for its servers: all tenants are active, and each server is under its whole load.
+/// A closed loop is that from its first request to its last sent one (after that users run out), an open one from its
+/// first arrival to its last. `None` where there is no such stretch.
+pub fn loaded_window(tenants: &[TenantRun]) -> Option<(u64, u64)> {
+    let mut w: Option<(u64, u64)> = None;
+    for t in tenants {
+        let (from, mut to) = extent(&t.spans)?;
+        if t.served.is_some() {
+            to = t.spans.iter().map(|s| s.0).max()?;
+        }
+        w = Some(w.map_or((from, to), |(a, b)| (a.max(from), b.min(to))));
+    }
+    w.filter(|(from, to)| to > from)
+}
+
+/// Which of a server's requests, in the order of their starts, count: those that started within the window.
+pub fn started_within(spans: &[(u64, u64)], (from, to): (u64, u64)) -> std::ops::Range<usize> {
+    spans.partition_point(|s| s.0 < from)..spans.partition_point(|s| s.0 < to)
+}
+
 /// A stretch of a phase by how many tenants were active (between their first start and last end).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
@@ -184,6 +204,21 @@ mod tests {
         let words: Vec<(&str, u64, u64)> =
             parts(&late).into_iter().map(|p| (p.active, p.from, p.to)).collect();
         assert_eq!(words, [("all", 0, 900_000), ("one", 900_000, 2_000_000)]);
+    }
+
+    #[test]
+    fn a_server_counts_while_it_and_all_others_are_under_load() {
+        let served = |spans: &[(u64, u64)]| {
+            let (requests, client) = (Vec::new(), crate::serving::ServedClient::default());
+            TenantRun { served: Some(Box::new(crate::serving::Served { requests, client })), ..run(spans) }
+        };
+        let a = served(&[(0, 10), (0, 12), (10, 20), (12, 30)]);
+        assert_eq!(loaded_window(std::slice::from_ref(&a)), Some((0, 12)), "nobody asks after 12");
+        assert_eq!(started_within(&a.spans, (0, 12)), 0..3);
+        let b = run(&[(2, 11)]);
+        assert_eq!(loaded_window(&[a.clone(), b]), Some((2, 11)));
+        assert_eq!(started_within(&a.spans, (2, 11)), 2..3);
+        assert_eq!(loaded_window(&[a, run(&[(40, 50)])]), None);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub struct Asks {
     source: Source,
     next: u64,
+    /// Seed of the texts, where it is another one than that of the lengths.
+    texts: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -34,7 +36,7 @@ impl Asks {
             let rule = "a whole number from 1 to 16777216";
             return Err(PromptError::Range { field: "max_tokens", value: f64::from(max_tokens), rule });
         }
-        Ok(Asks { source: Source::File { file, order, seed, max_tokens }, next: 0 })
+        Ok(Asks { source: Source::File { file, order, seed, max_tokens }, next: 0, texts: None })
     }
 
     /// Asks with made-up prompts, the lengths from distributions or a trace.
@@ -43,12 +45,12 @@ impl Asks {
     /// Those of [`Synthetic::check`].
     pub fn synthetic(synthetic: Synthetic) -> Result<Asks, PromptError> {
         synthetic.check()?;
-        Ok(Asks { source: Source::Synthetic(Box::new(synthetic)), next: 0 })
+        Ok(Asks { source: Source::Synthetic(Box::new(synthetic)), next: 0, texts: None })
     }
 
     /// Asks of several classes.
     pub fn mix(mix: Mix) -> Asks {
-        Asks { source: Source::Mix(mix), next: 0 }
+        Asks { source: Source::Mix(mix), next: 0, texts: None }
     }
 
     /// The first asks of sessions; [`Asks::sessions_of`] makes the later ones.
@@ -57,7 +59,14 @@ impl Asks {
     /// Those of [`Sessions::check`].
     pub fn sessions(sessions: Sessions) -> Result<Asks, PromptError> {
         sessions.check()?;
-        Ok(Asks { source: Source::Sessions(Box::new(sessions)), next: 0 })
+        Ok(Asks { source: Source::Sessions(Box::new(sessions)), next: 0, texts: None })
+    }
+
+    /// The same classes and lengths with other made-up texts: what a server has in its cache of the first ones does not
+    /// answer for these. Prompts of a file and of sessions stay as they are.
+    #[must_use]
+    pub fn with_texts(self, seed: u64) -> Asks {
+        Asks { texts: Some(seed), ..self }
     }
 
     /// The sessions, where it is a stream of such.
@@ -91,8 +100,8 @@ impl Asks {
     pub fn at(&self, index: u64) -> Result<Ask, PromptError> {
         match &self.source {
             Source::File { file, order, seed, max_tokens } => file.ask(index, *order, *seed, *max_tokens),
-            Source::Synthetic(s) => s.ask(index),
-            Source::Mix(mix) => mix.ask(index),
+            Source::Synthetic(s) => s.ask_in(index, self.texts.unwrap_or(s.seed)),
+            Source::Mix(mix) => mix.ask_in(index, self.texts),
             Source::Sessions(s) => s.first(index),
         }
     }

@@ -103,6 +103,11 @@ impl Mix {
     /// # Errors
     /// The vocabulary finds no text of the length.
     pub fn ask(&self, index: u64) -> Result<Ask, PromptError> {
+        self.ask_in(index, None)
+    }
+
+    /// The ask with an index, its text from another seed than its class and lengths.
+    pub(crate) fn ask_in(&self, index: u64, texts: Option<u64>) -> Result<Ask, PromptError> {
         let mut left = generator(self.seed, "class", index).random::<f64>() * self.total;
         let mut found = None;
         for (i, (class, synthetic)) in (0u16..).zip(&self.classes) {
@@ -114,6 +119,6 @@ impl Mix {
             }
         }
         let (class, synthetic) = found.ok_or(PromptError::Classes(0))?;
-        Ok(Ask { class: Some(class), ..synthetic.ask(index)? })
+        Ok(Ask { class: Some(class), ..synthetic.ask_in(index, texts.unwrap_or(synthetic.seed))? })
     }
 }

@@ -64,6 +64,11 @@ impl Synthetic {
     /// # Errors
     /// Those of [`Synthetic::check`], late; the vocabulary finds no text of the length.
     pub fn ask(&self, index: u64) -> Result<Ask, PromptError> {
+        self.ask_in(index, self.seed)
+    }
+
+    /// The ask with an index, its text from another seed than its lengths.
+    pub(crate) fn ask_in(&self, index: u64, texts: u64) -> Result<Ask, PromptError> {
         let vocabulary = self.vocabulary.as_ref();
         let record = self.replay.as_ref().map(|r| r.record(self.seed, index)).transpose()?;
         let length = |length: &Length, part, told: Option<u64>| {
@@ -74,15 +79,15 @@ impl Synthetic {
         let prompt_tokens = length(&self.prompt, "prompt", record.and_then(|(_, r)| r.prompt_tokens))?
             .max(vocabulary.overhead() + 1);
         let max_tokens = length(&self.output, "output", record.and_then(|(_, r)| r.output_tokens))?;
-        let mut own = generator(self.seed, "text", index);
+        let mut own = generator(texts, "text", index);
         let start = match (&self.replay, record, &self.prefix) {
             (Some(replay), Some((at, _)), _) if replay.blocks => {
-                let (start, last) = replay.shared(vocabulary, self.seed, at, prompt_tokens)?;
+                let (start, last) = replay.shared(vocabulary, texts, at, prompt_tokens)?;
                 own = last.unwrap_or(own);
                 start
             }
             (_, _, Some(prefix)) => match prefix.which(self.seed, index) {
-                Some(which) => prefix.text(vocabulary, self.seed, which, prompt_tokens)?,
+                Some(which) => prefix.text(vocabulary, texts, which, prompt_tokens)?,
                 None => String::new(),
             },
             _ => String::new(),

@@ -117,11 +117,49 @@ pub fn of_repeat(repeat: &RepeatRecord, phase: &str, tenant: &str, clock: Clock)
 
 /// Iterations per second over the counted iterations, from the start of the first to the end of the last.
 pub fn rate_per_s(run: &PhaseTenant) -> Option<f64> {
+    if let Some(served) = &run.served {
+        // Requests overlap: each counts by the part of it that lies in the window.
+        let parts = run.spans_ns.iter().map(|(a, b)| share(served.window_ns, (*a, *b)));
+        return per_second(served.window_ns, parts.sum());
+    }
     let range = counted(run);
     let spans = run.spans_ns.get(range)?;
     let (first, last) = (spans.first()?.0, spans.iter().map(|s| s.1).max()?);
     let ns = last.checked_sub(first).filter(|ns| *ns > 0)?;
     Some(spans.len() as f64 * 1e9 / ns as f64)
+}
+
+/// Part of a stretch that lies in a window, 0..1; of a moment: whether it does.
+fn share((from, to): (u64, u64), (a, b): (u64, u64)) -> f64 {
+    if b <= a {
+        return f64::from(u8::from(a >= from && a < to));
+    }
+    b.min(to).saturating_sub(a.max(from)) as f64 / (b - a) as f64
+}
+
+fn per_second((from, to): (u64, u64), n: f64) -> Option<f64> {
+    let ns = to.checked_sub(from).filter(|ns| *ns > 0)?;
+    Some(n * 1e9 / ns as f64)
+}
+
+/// Tokens per second; `None` where none were told. A server's tokens count by when they came: the first with the first
+/// content, the others evenly from then on to the last.
+pub fn tokens_per_s(run: &PhaseTenant) -> Option<f64> {
+    let Some(s) = &run.served else { return Some(rate_per_s(run)? * tokens_per_iteration(run)?) };
+    let mut sum = 0.0;
+    for (i, (sent, _)) in run.spans_ns.iter().enumerate() {
+        let (Some(ttft), Some(tpot), Some(tokens)) = (s.ttft_ns.get(i), s.tpot_ns.get(i), s.tokens.get(i))
+        else {
+            continue;
+        };
+        // Of an open loop it counts from the intended time.
+        let late = if s.open { s.late_ns.get(i).copied().unwrap_or(0) } else { 0 };
+        let first = (sent + ttft).saturating_sub(late);
+        let rest = u64::from(tokens.saturating_sub(1));
+        sum += share(s.window_ns, (first, first))
+            + rest as f64 * share(s.window_ns, (first, first + rest * tpot));
+    }
+    per_second(s.window_ns, sum)
 }
 
 /// Tokens per iteration; `None` where none were told.

@@ -13,6 +13,7 @@ pub mod program_figures;
 pub mod programs;
 pub mod samples;
 pub mod scale;
+pub mod servers;
 pub mod serving;
 pub mod state;
 pub mod summary;

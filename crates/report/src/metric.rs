@@ -19,6 +19,7 @@ pub fn better(metric: &str) -> Better {
     match base(metric) {
         "speedup" | "throughput_ratio" | "bandwidth_gbs" | "stp" | "fairness" | "jain" | "sm_clock_mhz"
         | "solo_sm_clock_mhz" | "clock_ratio" => Better::Higher,
+        b if b.ends_with("failed_pct") => Better::Lower,
         b if b.ends_with("throughput") || b.ends_with("tokens_per_s") || b.ends_with("_pct") => {
             Better::Higher
         }
@@ -34,8 +35,8 @@ fn in_percent(metric: &str) -> bool {
 /// Unit after a value; `×` for ratios.
 pub fn unit(metric: &str) -> &'static str {
     match base(metric) {
-        "speedup" | "ratio" | "slowdown" | "slowdown_p50" | "slowdown_p99" | "throughput_ratio" | "stp"
-        | "antt" | "energy_ratio" | "clock_ratio" => "×",
+        "speedup" | "ratio" | "slowdown" | "slowdown_p50" | "slowdown_p99" | "slowdown_ttft"
+        | "slowdown_tpot" | "throughput_ratio" | "stp" | "antt" | "energy_ratio" | "clock_ratio" => "×",
         "launch_bound" | "trace_overhead" | "spread" => "%",
         "bandwidth_gbs" => "GB/s",
         "sm_clock_mhz" | "solo_sm_clock_mhz" => "MHz",
@@ -59,6 +60,22 @@ pub fn words(metric: &str) -> String {
         "slowdown" => "slowdown",
         "slowdown_p50" => "slowdown of the median iteration",
         "slowdown_p99" => "slowdown of the 99th percentile",
+        "slowdown_ttft" => "slowdown of the median TTFT",
+        "slowdown_tpot" => "slowdown of the median TPOT",
+        "latency_p50_ms" => "median latency of a request",
+        "latency_p99_ms" => "p99 latency of a request",
+        "ttft_p50_ms" => "median TTFT",
+        "ttft_p99_ms" => "p99 TTFT",
+        "tpot_p50_ms" => "median TPOT",
+        "tpot_p99_ms" => "p99 TPOT",
+        "solo_ttft_p50_ms" => "median TTFT, alone",
+        "solo_ttft_p99_ms" => "p99 TTFT, alone",
+        "solo_tpot_p50_ms" => "median TPOT, alone",
+        "solo_tpot_p99_ms" => "p99 TPOT, alone",
+        "slo_pct" => "requests within their limits",
+        "solo_slo_pct" => "requests within their limits, alone",
+        "failed_pct" => "requests that failed",
+        "solo_failed_pct" => "requests that failed, alone",
         "solo_ms" => "launch time alone",
         "shared_ms" => "launch time shared",
         "p50_ms" => "median request, shared",
@@ -158,6 +175,8 @@ pub fn rank(metric: &str) -> usize {
         "slowdown",
         "slowdown_p50",
         "slowdown_p99",
+        "slowdown_ttft",
+        "slowdown_tpot",
         "antt",
         "stp",
         "fairness",
@@ -167,6 +186,20 @@ pub fn rank(metric: &str) -> usize {
         "solo_ms",
         "shared_ms",
         "solo_request_p50_ms",
+        "latency_p50_ms",
+        "latency_p99_ms",
+        "solo_ttft_p50_ms",
+        "ttft_p50_ms",
+        "solo_ttft_p99_ms",
+        "ttft_p99_ms",
+        "solo_tpot_p50_ms",
+        "tpot_p50_ms",
+        "solo_tpot_p99_ms",
+        "tpot_p99_ms",
+        "solo_slo_pct",
+        "slo_pct",
+        "solo_failed_pct",
+        "failed_pct",
         "solo_p50_ms",
         "p50_ms",
         "p50_all_ms",

@@ -5,7 +5,7 @@
 
 use crate::iterations::{
     Clock, durations, equal_group, has_programs, is_program, median, of_repeat, part_of, rate_per_s, runs,
-    tokens_per_iteration,
+    tokens_per_s,
 };
 use crate::samples::TrialSamples;
 use crate::state;
@@ -39,6 +39,7 @@ pub(crate) fn observe(s: &mut TrialSamples, repeat: &RepeatRecord) {
     for tenant in trial.tenants.iter().filter(|t| is_program(t)) {
         observe_tenant(s, repeat, &tenant.name, together);
     }
+    crate::servers::observe(s, repeat, together);
     let of_medians = |name: &str| {
         let of = |phase: &str| median(&of_repeat(repeat, phase, name, Clock::Latency));
         Some(of("shared")? / of("solo")?)
@@ -82,8 +83,8 @@ fn observe_tenant(s: &mut TrialSamples, repeat: &RepeatRecord, name: &str, toget
         let Some((record, run)) = runs(repeat, phase, name).next() else { continue };
         if let Some(rate) = rate_per_s(run) {
             s.push(format!("{prefix}throughput.{name}"), rate);
-            if let Some(tokens) = tokens_per_iteration(run) {
-                s.push(format!("{prefix}tokens_per_s.{name}"), rate * tokens);
+            if let Some(tokens) = tokens_per_s(run) {
+                s.push(format!("{prefix}tokens_per_s.{name}"), tokens);
             }
         }
         if prefix == "solo_" {
@@ -121,11 +122,7 @@ fn observe_together(s: &mut TrialSamples, repeat: &RepeatRecord, phase: &'static
         let rates: Vec<f64> = ran.iter().filter_map(|r| rate_per_s(r)).collect();
         if rates.len() == ran.len() {
             s.push("throughput", rates.iter().sum());
-            let tokens: Vec<f64> = ran
-                .iter()
-                .zip(&rates)
-                .filter_map(|(r, rate)| Some(rate * tokens_per_iteration(r)?))
-                .collect();
+            let tokens: Vec<f64> = ran.iter().filter_map(|r| tokens_per_s(r)).collect();
             if tokens.len() == ran.len() {
                 s.push("tokens_per_s", tokens.iter().sum());
             }

@@ -77,6 +77,12 @@ pub fn tables(manifest: &Manifest, summary: &Summary) -> Vec<Titled> {
     let common = ways.len() == 1 && !ways[0].is_empty();
     let title = if common { format!("Tenants, all {}", ways[0]) } else { "Tenants".to_owned() };
     let mut out = vec![Titled { title, note: note.into(), table: tenants(&trials, common) }];
+    if let Some(table) = crate::servers::table(&trials) {
+        let note = "Times in ms, medians over repeats of each repeat's percentile. TTFT: to the first content, from the \
+                    intended time of an open loop, else from sent. TPOT: last less first content over the tokens after \
+                    the first. Slowdown: median together over median alone in the same repeat, with its 95 % interval.";
+        out.push(Titled { title: "Servers".into(), note: note.into(), table });
+    }
     let together = together(&trials);
     if !together.rows.is_empty() {
         let note = "Sums and means over the tenants of a trial. Spread: largest over smallest median of equal tenants, \

@@ -196,10 +196,16 @@ pub struct ServedPhase {
     pub failed: std::collections::BTreeMap<String, u32>,
     /// Requests had intended times of their own.
     pub open: bool,
+    /// Stretch in which all tenants were active and each server was under its whole load, ns since the phase's first
+    /// start: requests that started in it count, and rates are over it.
+    pub window_ns: (u64, u64),
     /// Time to first content, ns: from the intended time in an open loop, else from sent.
     pub ttft_ns: Vec<u64>,
     /// Time per output token after the first, ns; 0 where there was but one.
     pub tpot_ns: Vec<u64>,
+    /// Limits on them, where some were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<Slo>,
     /// Output tokens of each.
     pub tokens: Vec<u32>,
     /// How late each was sent, ns.

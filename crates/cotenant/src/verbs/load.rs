@@ -78,7 +78,7 @@ fn options(a: &LoadArgs) -> Result<LoadOptions, Failure> {
         vocabulary,
         body,
         seed: a.seed,
-        asks_seed: None,
+        texts_seed: None,
         in_flight: a.max_in_flight,
         timeout_ns: time("--timeout", &Some(a.timeout.clone()))?.unwrap_or(u64::MAX),
         chunks: a.chunks,

@@ -97,8 +97,8 @@ pub struct LoadOptions {
     pub body: Map<String, Value>,
     /// Seed.
     pub seed: u64,
-    /// Seed of what is asked, where it is another one.
-    pub asks_seed: Option<u64>,
+    /// Seed of made-up texts, where it is another one than that of classes and lengths.
+    pub texts_seed: Option<u64>,
     /// Most requests in flight in an open loop; `None`: 10,000.
     pub in_flight: Option<u32>,
     /// Time limit of a request, ns.
@@ -270,6 +270,10 @@ impl LoadOptions {
         let trace = trace.transpose()?.map(Arc::new);
         let (source, arrivals, departures) = self.source(trace.as_deref())?;
         let (asks, asked) = self.asks(endpoint, model, trace.as_ref())?;
+        let asks = match self.texts_seed {
+            Some(seed) => asks.with_texts(seed),
+            None => asks,
+        };
         let api = if self.completions { Api::Completions } else { Api::Chat };
         let stream = !self.whole_answers;
         let body = BodyOptions {
@@ -429,7 +433,7 @@ impl LoadOptions {
         model: &str,
         trace: Option<&Arc<Trace>>,
     ) -> Result<(Asks, String), LoadOptionError> {
-        let seed = self.asks_seed.unwrap_or_else(|| stream_seed(self.seed, "asks", 0));
+        let seed = stream_seed(self.seed, "asks", 0);
         let form = if self.completions { Form::Text } else { Form::Chat };
         let lengths = self.prompt_tokens.is_some() || self.mix.is_some() || self.prefix.is_some();
         if let Some(text) = &self.prompts {

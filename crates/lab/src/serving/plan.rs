@@ -50,7 +50,7 @@ pub fn load_options(l: &ServerLoad, seed: u64) -> Result<LoadOptions, String> {
         vocabulary,
         body: l.body.clone(),
         seed,
-        asks_seed: None,
+        texts_seed: None,
         in_flight: l.in_flight,
         timeout_ns: l.timeout.unwrap_or(TIMEOUT_NS),
         chunks: l.chunks,

@@ -48,7 +48,7 @@ pub struct TenantSetup {
 }
 
 /// The client's side of a phase.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ServedClient {
     /// Length of the phase, ns.
     pub wall_ns: u64,
@@ -314,7 +314,7 @@ impl Tenant {
         let model = setup.load.model.clone().unwrap_or_else(|| self.model.clone());
         let plan = |load: &ServerLoad, what: &str| {
             let mut options = load_options(load, base).map_err(failed)?;
-            options.asks_seed = Some(stream_seed(base, what, self.phases));
+            options.texts_seed = Some(stream_seed(base, what, self.phases));
             options.plan(server.endpoint(), &model, gather(setup.seed, "")).map_err(failed)
         };
         let gone = Cell::new(false);

@@ -13,6 +13,17 @@ fn length(text: &str) -> Length {
     text.parse().expect("a length")
 }
 
+#[test]
+fn other_texts_have_the_same_lengths() {
+    let one = Asks::synthetic(made_up("uniform(20,100)", 4)).expect("asks");
+    let other = one.clone().with_texts(99);
+    for i in 0..50 {
+        let (a, b) = (one.at(i).expect("ask"), other.at(i).expect("ask"));
+        assert_eq!((a.target_prompt_tokens, a.max_tokens), (b.target_prompt_tokens, b.max_tokens));
+        assert_ne!(a.prompt, b.prompt);
+    }
+}
+
 fn made_up(prompt: &str, seed: u64) -> Synthetic {
     Synthetic {
         prompt: length(prompt),
