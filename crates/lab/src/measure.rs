@@ -83,6 +83,7 @@ pub struct Measuring<'a> {
     repeat: u32,
     stopped_by: &'static str,
     warnings: Vec<WarningRecord>,
+    clients: crate::serving::Clients,
 }
 
 impl<'a> Measuring<'a> {
@@ -112,6 +113,7 @@ impl<'a> Measuring<'a> {
             repeat: 0,
             stopped_by: "",
             warnings,
+            clients: crate::serving::Clients::default(),
         }
     }
 
@@ -200,6 +202,7 @@ impl<'a> Measuring<'a> {
             let which = (k + self.repeat as usize) % n;
             let mut run = self.phase(session, self.phases[which])?;
             let record = phase_record(self.phases[which], self.trial, &run, session, "")?;
+            self.clients.note(&record);
             requests.extend(self.take_requests(self.phases[which], &mut run));
             marked.extend(self.history.note(which, &record));
             records.push(record);
@@ -271,6 +274,7 @@ impl<'a> Measuring<'a> {
     /// What the finished trial says beside its repeats.
     pub fn finish(mut self) -> Measured {
         self.warnings.extend(self.history.warnings(self.trial, self.layout, self.stopping, self.stopped_by));
+        self.warnings.extend(self.clients.warnings(&self.trial.id));
         Measured {
             iterations: self.iterations.unwrap_or_default(),
             stopped_by: self.stopped_by,

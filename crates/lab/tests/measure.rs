@@ -157,7 +157,7 @@ fn measure(
 ) -> (Vec<RepeatRecord>, cotenant_lab::measure::Measured) {
     let layout = sharing::mode(&t.sharing).layout(t);
     let mut records = Vec::new();
-    let m = run_trial(s, t, &layout, stop, 1, &mut |r| {
+    let m = run_trial(s, t, &layout, stop, 1, &mut |r, _| {
         records.push(r);
         Ok(())
     })
@@ -264,7 +264,7 @@ fn a_sink_that_fails_ends_the_trial() {
     let t = trial(1, Work::Iterations(10));
     let layout = sharing::mode(&t.sharing).layout(&t);
     let mut n = 0;
-    let r = run_trial(&mut Known::new(&[1.0]), &t, &layout, &stopping(5, 5), 1, &mut |_| {
+    let r = run_trial(&mut Known::new(&[1.0]), &t, &layout, &stopping(5, 5), 1, &mut |_, _| {
         n += 1;
         if n == 2 { Err(TrialError::Failed("disk full".into())) } else { Ok(()) }
     });

@@ -202,6 +202,7 @@ mod tests {
             tokens: 4096,
             cpu_ns: None,
             cpu_wait_ns: None,
+            served: None,
         }
     }
 
@@ -221,5 +222,26 @@ mod tests {
         assert_eq!(durations(&r, Clock::Latency), [1.0], "latencies that do not match are not used");
         r.counted = 0;
         assert_eq!(rate_per_s(&r), None);
+    }
+
+    #[test]
+    fn requests_that_overlap_count_by_their_parts_in_the_window() {
+        // Two users, each answer 10 ms and 5 tokens: the first after 2 ms, then one every 2 ms. The window ends at the
+        // last request sent, so that the users' running out does not count.
+        let spans = vec![(0, 10), (5, 15), (10, 20), (15, 25)];
+        let mut r = run();
+        r.spans_ns = spans.into_iter().map(|(a, b)| (a * 1_000_000, b * 1_000_000)).collect();
+        r.served = Some(Box::new(cotenant_store::serving::ServedPhase {
+            window_ns: (0, 15_000_000),
+            ttft_ns: vec![2_000_000; 4],
+            tpot_ns: vec![2_000_000; 4],
+            tokens: vec![5; 4],
+            ..Default::default()
+        }));
+        // Whole, whole, half, none: 2.5 requests in 15 ms.
+        assert!((rate_per_s(&r).expect("a rate") - 2.5 / 0.015).abs() < 1e-9);
+        // Five of the first; of the second five (its last at 15, the end); of the third its first at 12 and 1.5 of four.
+        let tokens = tokens_per_s(&r).expect("tokens") * 0.015;
+        assert!((tokens - (5.0 + 5.0 + 1.0 + 1.5)).abs() < 1e-9, "{tokens}");
     }
 }

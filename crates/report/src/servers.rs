@@ -9,21 +9,17 @@ use cotenant_stats::quantile;
 use cotenant_store::format::{Estimate, PhaseRecord, RepeatRecord, TrialRecord, TrialSummary};
 use cotenant_store::serving::{ServedPhase, Slo};
 
-/// A time of requests: its metric's stem.
-const TIMES: [(&str, fn(&ServedPhase) -> &[u64]); 2] =
-    [("ttft", |s| s.ttft_ns.as_slice()), ("tpot", |s| s.tpot_ns.as_slice())];
-/// Lateness of the 99th percentile from which on numbers are the client's, ms.
-pub(crate) const LATE_MS: f64 = 1.0;
-/// Share of a core of the client's thread from which on they are.
-pub(crate) const SATURATED: f64 = 0.9;
-
+/// A list of a phase.
+type TimeOf = fn(&ServedPhase) -> &[u64];
+/// Times of requests, with their metrics' stems.
+const TIMES: [(&str, TimeOf); 2] = [("ttft", |s| s.ttft_ns.as_slice()), ("tpot", |s| s.tpot_ns.as_slice())];
 /// Whether a tenant is a server.
 pub fn is_server(t: &cotenant_store::format::TenantRecord) -> bool {
     t.kind == "server"
 }
 
 /// What is counted of a time of a tenant in a phase, ms.
-fn times(phase: &PhaseRecord, tenant: &str, of: fn(&ServedPhase) -> &[u64]) -> Vec<f64> {
+fn times(phase: &PhaseRecord, tenant: &str, of: TimeOf) -> Vec<f64> {
     let Some(run) = phase.tenants.iter().find(|t| t.name == tenant) else { return Vec::new() };
     let Some(served) = &run.served else { return Vec::new() };
     let kept = of(served).get(counted(run)).unwrap_or_default();
@@ -101,29 +97,6 @@ fn kept(slo: &Slo, s: &ServedPhase, e2e_ns: &[u64], i: usize) -> bool {
         && within(slo.e2e_ms, e2e_ns.get(i))
 }
 
-/// What says that numbers of a trial are the client's and not the server's: one sentence for each tenant.
-pub fn client_limits(s: &TrialSamples<'_>) -> Vec<String> {
-    let mut out = Vec::new();
-    for t in s.trial.tenants.iter().filter(|t| is_server(t)) {
-        let phases = || {
-            let all = s.repeats.iter().flat_map(|r| r.phases.iter());
-            all.filter_map(|p| p.tenants.iter().find(|x| x.name == t.name)?.served.as_deref())
-        };
-        let late: Vec<f64> =
-            phases().filter(|p| p.open).flat_map(|p| p.late_ns.iter().map(|ns| *ns as f64 / 1e6)).collect();
-        if let Ok(p99) = quantile(&late, 0.99)
-            && p99 > LATE_MS
-        {
-            out.push(format!("{}: requests were sent {p99:.2} ms late (99th percentile)", t.name));
-        }
-        let busiest = phases().map(|p| p.client_busiest).fold(0.0, f64::max);
-        if busiest > SATURATED {
-            out.push(format!("{}: the client used {:.0} % of a core", t.name, 100.0 * busiest));
-        }
-    }
-    out
-}
-
 /// The table of servers, a row for each: what was asked, and its times alone and together.
 pub(crate) fn table(trials: &[(&TrialRecord, &TrialSummary)]) -> Option<TableBlock> {
     const HEAD: [&str; 13] = [
@@ -142,7 +115,7 @@ pub(crate) fn table(trials: &[(&TrialRecord, &TrialSummary)]) -> Option<TableBlo
         "within limits",
     ];
     let mut rows = Vec::new();
-    for (trial, summary) in trials {
+    for (trial, summary) in trials.iter().filter(|(_, s)| !s.metrics.is_empty()) {
         for (i, t) in trial.tenants.iter().filter(|t| is_server(t)).enumerate() {
             let of = |name: &str| summary.metrics.get(&format!("{name}.{}", t.name));
             let value = |name: &str| of(name).map_or_else(String::new, |e: &Estimate| metric::value(e.value));

@@ -58,6 +58,7 @@ pub fn builtin() -> &'static [BuiltIn] {
         "models-load",
         "models-bursty",
         "models-stressors",
+        "servers-regimes",
     )
 }
 

@@ -274,7 +274,7 @@ fn value(node: &Node, shape: Shape, path: &str, scope: &Scope<'_>) -> Checked<se
         (Shape::Number(most), _) => {
             let e = expression()?;
             let q = scope.eval(&e, path)?;
-            if !matches!(q.dim, Dim::Plain | Dim::Percent) || !(q.value > 0.0 && q.value <= most) {
+            if !(matches!(q.dim, Dim::Plain | Dim::Percent) && q.value > 0.0 && q.value <= most) {
                 let message = format!("`{path}` must be a number above 0 and at most {most}");
                 return Err(Issue::new(ErrorKind::Impossible, node.span, path.to_owned(), message));
             }

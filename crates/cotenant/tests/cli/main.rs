@@ -8,4 +8,5 @@ mod loads;
 mod programs;
 mod resume;
 mod room;
+mod servers;
 mod verbs;

@@ -26,7 +26,7 @@ fn median(mut v: Vec<f64>) -> f64 {
 fn measured(b: &mut dyn Backend, plan: &cotenant_spec::plan::Plan, t: &TrialPlan) -> Vec<RepeatRecord> {
     let layout = sharing::mode(&t.sharing).layout(t);
     let mut out = Vec::new();
-    let mut sink = |r: RepeatRecord| {
+    let mut sink = |r: RepeatRecord, _| {
         out.push(r);
         Ok(())
     };

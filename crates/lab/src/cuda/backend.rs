@@ -61,6 +61,8 @@ pub(super) enum Seat {
     Program(u64),
 }
 
+/// How long the memory of ended processes may be told as in use.
+const FREED: Duration = Duration::from_secs(10);
 /// Share of the device's memory beyond which processes of earlier trials are not kept: the next trial needs room.
 const KEEP_BELOW: f64 = 0.6;
 
@@ -195,30 +197,19 @@ impl CudaBackend {
         for p in &layout.processes {
             let mut env = self.env_for(p)?;
             if is_program(p) {
-                if p.mig.is_none() {
-                    env.push(("CUDA_VISIBLE_DEVICES".into(), self.uuid.clone()));
-                }
                 let tenant = p.tenants[0];
+                if p.mig.is_none() {
+                    let server = trial.tenants[tenant].server().is_some();
+                    let device = if server { self.device_number() } else { self.uuid.clone() };
+                    env.push(("CUDA_VISIBLE_DEVICES".into(), device));
+                }
                 parts.push(Part { tenant, plan: &trial.tenants[tenant], env });
             } else {
                 kernel_envs.push(env);
             }
         }
         self.start_workers(&kernel_envs)?;
-        let shares: Vec<(&str, Option<f64>)> = trial
-            .tenants
-            .iter()
-            .filter_map(|t| Some((t.name.as_str(), t.server().filter(|s| s.setup.url.is_none())?)))
-            .filter(|(_, s)| s.setup.preset != "token-server")
-            .map(|(name, s)| (name, s.setup.memory_share))
-            .collect();
-        if !shares.is_empty() {
-            // Servers that are kept from trial to trial hold what they have been given already.
-            let used = if self.troupe.is_empty() { self.memory_in_use().unwrap_or(0.0) } else { 0.0 };
-            let total = self.sizes.dram.0;
-            cotenant_servers::check_shares(&shares, total, (used * total as f64) as u64)
-                .map_err(|e| TrialError::Failed(e.to_string()))?;
-        }
+        self.check_memory_shares(trial)?;
         let handles = self.troupe.cast(&parts)?;
         if self.troupe.spare() > 0 && self.memory_in_use().is_none_or(|share| share > KEEP_BELOW) {
             self.troupe.clear_spare();
@@ -237,6 +228,39 @@ impl CudaBackend {
                 (0..p.tenants.len()).map(|k| Seat::Worker(worker - 1, k)).collect()
             })
             .collect())
+    }
+
+    /// Whether the shares of memory of a trial's servers fit on the card.
+    fn check_memory_shares(&self, trial: &TrialPlan) -> Result<(), TrialError> {
+        let shares: Vec<(&str, Option<f64>)> = trial
+            .tenants
+            .iter()
+            .filter_map(|t| Some((t.name.as_str(), t.server().filter(|s| s.setup.url.is_none())?)))
+            .filter(|(_, s)| s.setup.preset != "token-server")
+            .map(|(name, s)| (name, s.setup.memory_share))
+            .collect();
+        let total = self.sizes.dram.0;
+        let begun = Instant::now();
+        loop {
+            // Servers that are kept from trial to trial hold what they have been given already.
+            let used = if self.troupe.is_empty() { self.memory_in_use().unwrap_or(0.0) } else { 0.0 };
+            match cotenant_servers::check_shares(&shares, total, (used * total as f64) as u64) {
+                Ok(()) => return Ok(()),
+                // What ended a moment ago may still be told as in use.
+                Err(_) if used > 0.0 && begun.elapsed() < FREED => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Err(e) => return Err(TrialError::Failed(e.to_string())),
+            }
+        }
+    }
+
+    /// How a server is told which GPU is its: by number, since some read nothing else.
+    fn device_number(&self) -> String {
+        let index = self.options.index as usize;
+        let outer = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+        let named = outer.split(',').map(str::trim).filter(|s| !s.is_empty()).nth(index);
+        named.map_or_else(|| index.to_string(), str::to_owned)
     }
 
     /// Keeps the GPU busy for known stretches, to learn how late its counters come. A few seconds a run.

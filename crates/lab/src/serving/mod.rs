@@ -1,6 +1,7 @@
 //! Loads on servers of language models: from what is asked to records.
 
 mod asks;
+mod client;
 mod drive;
 mod options;
 mod plan;
@@ -9,6 +10,7 @@ mod tenant;
 mod writer;
 
 pub use asks::{AskBodies, AskedFailure};
+pub use client::Clients;
 pub use drive::{Control, Driven, LoadSource, Prepared, TenantLoad, drive, prepare};
 pub use options::{LoadOptionError, LoadOptions, Planned, VocabularyChoice, parse_slo, parse_time};
 pub use plan::{check, load_options};

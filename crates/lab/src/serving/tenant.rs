@@ -204,20 +204,15 @@ impl Tenant {
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
             let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
-            match word {
-                "setup" => {
-                    if !self.set_up(rest)? {
-                        return Ok(());
-                    }
-                }
-                "arm" => {
-                    if !self.phase(rest)? {
-                        return Ok(());
-                    }
-                }
-                "exit" => return Ok(()),
+            let goes_on = match word {
+                "setup" => self.set_up(rest)?,
+                "arm" => self.phase(rest)?,
+                "exit" => false,
                 // A `stop` that has crossed `done` on its way.
-                _ => {}
+                _ => true,
+            };
+            if !goes_on {
+                return Ok(());
             }
         }
     }

@@ -134,6 +134,7 @@ fn ran(name: &str, ms: f64, offset: u64, launches: u32) -> PhaseTenant {
         tokens: 0,
         cpu_ns: None,
         cpu_wait_ns: None,
+        served: None,
     }
 }
 

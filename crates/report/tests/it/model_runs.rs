@@ -121,6 +121,7 @@ impl Draw<'_> {
                 tokens: 1024 * spans.len() as u64,
                 cpu_ns: None,
                 cpu_wait_ns: None,
+                served: None,
             }
         });
         let parts = if kind == "shared" && n > 1 { self.parts(&ends, makespan) } else { Vec::new() };

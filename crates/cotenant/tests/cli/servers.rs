@@ -1,0 +1,213 @@
+//! Servers as tenants of experiments, on this host: what is recorded, what fails, and what is left behind.
+
+use crate::room::Room;
+use cotenant_token_server::{Options, Pace, spawn};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// An experiment of one trial with these tenants.
+fn experiment(tenants: &[(&str, &str)]) -> String {
+    let mut text = String::from(
+        "format = 1\nname = \"servers\"\ntitle = \"Servers\"\nsummary = \"x\"\n[measure]\nrepeats = [2, 2]\ntraced = 0\n",
+    );
+    for (name, lines) in tenants {
+        text.push_str(&format!("[tenants.{name}]\n{lines}\n"));
+    }
+    let names: Vec<String> = tenants.iter().map(|t| format!("\"{}\"", t.0)).collect();
+    text.push_str(&format!(
+        "[[trial]]\nname = \"all\"\nsharing = \"processes\"\nprotocol = \"steady\"\ntenants = [{}]\n",
+        names.join(", ")
+    ));
+    text
+}
+
+fn paced(model: &str, load: &str) -> String {
+    format!(
+        "server = {{ preset = \"token-server\", args = [\"--ttft\", \"20ms\", \"--itl\", \"4ms\", \"--model\", \"{model}\"], \
+         start_together = true }}\nload = {load}"
+    )
+}
+
+/// Processes whose command line has a word.
+fn processes(word: &str) -> Vec<String> {
+    let all = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+    all.filter_map(|e| {
+        let line = fs::read(e.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        line.contains(word).then_some(line)
+    })
+    .collect()
+}
+
+#[track_caller]
+fn none_left(word: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !processes(word).is_empty() {
+        assert!(Instant::now() < deadline, "still there: {:?}", processes(word));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn run_folder(room: &Room) -> PathBuf {
+    let mut all = fs::read_dir(room.path().join("runs")).expect("runs").map(|e| e.expect("entry").path());
+    all.next().expect("a run")
+}
+
+fn lines(path: PathBuf) -> Vec<Value> {
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+}
+
+#[test]
+fn two_servers_are_driven_alone_and_together_and_every_request_is_kept() {
+    let room = Room::new();
+    let word = "two-servers-7c1";
+    let closed = "{ concurrency = 4, requests = 16, warmup = 2, prompt_tokens = 32, output_tokens = 16 }";
+    let open = "{ rate = 60, requests = 20, prompt_tokens = 32, output_tokens = \"uniform(8,24)\", slo = \"ttft=5s\" }";
+    let text = experiment(&[("users", &paced(word, closed)), ("stream", &paced(word, open))]);
+    room.file("servers.toml", &text);
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    for part in ["Servers", "4 users", "60.00/s", "TPOT p50", "slowdown"] {
+        assert!(ran.out.contains(part), "{part} is not in\n{}", ran.out);
+    }
+    none_left(word);
+
+    let folder = run_folder(&room);
+    let requests = lines(folder.join("requests.jsonl"));
+    let of = |phase: &str, tenant: &str, repeat: u64| {
+        let one = requests.iter().filter(move |r| {
+            (r["phase"].as_str(), r["tenant"].as_str()) == (Some(phase), Some(tenant))
+                && r["repeat"].as_u64().unwrap_or(0) == repeat
+        });
+        one.cloned().collect::<Vec<Value>>()
+    };
+    for repeat in 0..2 {
+        assert_eq!(of("solo", "users", repeat).len(), 16);
+        assert!(
+            of("shared", "users", repeat).len() >= 16,
+            "it goes on until the other has done its requests"
+        );
+        let (alone, shared) = (of("solo", "stream", repeat), of("shared", "stream", repeat));
+        let facts = |all: &[Value]| {
+            let mut v: Vec<_> = all
+                .iter()
+                .map(|r| (r["index"].as_u64(), r["intended_ns"].as_u64(), r["output_tokens"].as_u64()))
+                .collect();
+            v.sort_unstable();
+            v
+        };
+        assert_eq!(facts(&alone), facts(&shared), "the same arrivals and lengths in all phases of a repeat");
+    }
+    assert_ne!(of("solo", "stream", 0)[3]["intended_ns"], of("solo", "stream", 1)[3]["intended_ns"]);
+
+    let summary: Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("summary.json")).expect("summary"))
+            .expect("JSON");
+    let metric = |name: &str| summary["trials"][0]["metrics"][name]["value"].as_f64().unwrap_or(f64::NAN);
+    // A busy test machine makes times longer, never shorter.
+    for (name, least, most) in [
+        ("tpot_p50_ms.users", 3.9, 8.0),
+        ("solo_tpot_p50_ms.users", 3.9, 8.0),
+        ("ttft_p50_ms.users", 19.0, 60.0),
+        ("slo_pct.stream", 100.0, 100.0),
+        ("failed_pct.stream", 0.0, 0.0),
+        ("tokens_per_s.users", 200.0, 4.0 * 16.0 / 0.080 + 1.0),
+    ] {
+        let v = metric(name);
+        assert!(v >= least && v <= most, "{name} is {v}, not {least} to {most}");
+    }
+}
+
+#[test]
+fn a_server_that_ends_before_it_is_ready_fails_its_trial_with_its_last_words() {
+    let room = Room::new();
+    let lines = "server = { command = [\"sh\", \"-c\", \"echo no such model >&2; exit 3\"] }\nload = { concurrency = 1 }";
+    room.file("servers.toml", &experiment(&[("broken", lines)]));
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    for part in ["broken", "exit code 3", "no such model"] {
+        assert!(ran.err.contains(part) || ran.out.contains(part), "{part} is not in\n{}{}", ran.out, ran.err);
+    }
+}
+
+#[test]
+fn a_server_that_never_gets_ready_is_given_up_and_ended() {
+    let room = Room::new();
+    let lines =
+        "server = { command = [\"sleep\", \"1234.5\"], startup = \"500ms\" }\nload = { concurrency = 1 }";
+    room.file("servers.toml", &experiment(&[("silent", lines)]));
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("silent") && said.contains("its health check"), "{said}");
+    none_left("sleep 1234.5");
+}
+
+#[test]
+fn a_server_of_somebody_else_is_asked_and_stays() {
+    let pace = Pace::Fixed { ttft: Duration::from_millis(5), itl: Duration::from_millis(1) };
+    let theirs = spawn(Options { pace, ..Options::default() }).expect("a token server");
+    let room = Room::new();
+    let lines = format!(
+        "server = {{ preset = \"token-server\", url = \"{}\" }}\nload = {{ concurrency = 2, requests = 10, warmup = 0, \
+         prompt_tokens = 20, output_tokens = 4 }}",
+        theirs.url()
+    );
+    room.file("servers.toml", &experiment(&[("theirs", &lines)]));
+    for _ in 0..2 {
+        let ran = room.cotenant(&["run", "servers.toml", "--device", "host", "--quiet"]);
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    }
+    assert!(theirs.truth().len() >= 40, "both runs asked it");
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_no_server() {
+    let room = Room::new();
+    let word = "killed-run-5e9";
+    let load = "{ concurrency = 2, requests = 100000, prompt_tokens = 20, output_tokens = 64 }";
+    room.file("servers.toml", &experiment(&[("a", &paced(word, load)), ("b", &paced(word, load))]));
+    let mut child = room.start(&["run", "servers.toml", "--device", "host", "--quiet"]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while processes(word).len() < 2 {
+        assert!(Instant::now() < deadline, "the servers did not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
+    none_left(word);
+}
+
+#[test]
+fn what_is_wrong_with_a_server_or_a_load_is_told_before_anything_starts() {
+    let room = Room::new();
+    let server = "server = { preset = \"token-server\" }";
+    for (lines, parts) in [
+        ("server = { preset = \"vlm\", model = \"m\" }\nload = { concurrency = 1 }", &["`vlm`", "vllm"][..]),
+        ("server = { preset = \"vllm\" }\nload = { concurrency = 1 }", &["no `model`"]),
+        ("server = { presett = \"vllm\" }\nload = { concurrency = 1 }", &["unknown key `presett`", "preset"]),
+        (&format!("{server}\nload = {{ users = 3 }}"), &["unknown key `users`"]),
+        (server, &["does not say how much", "concurrency = 16"]),
+        (&format!("{server}\nload = {{ concurrency = 2, rate = 3 }}"), &["closed", "open"]),
+        (&format!("{server}\nload = {{ concurrency = 0 }}"), &["concurrency", "0"]),
+        (&format!("{server}\nload = {{ rate = 3, arrivals = \"tidal\" }}"), &["tidal", "poisson"]),
+        (&format!("{server}\nload = {{ rate = 3, slo = \"ttft=fast\" }}"), &["fast"]),
+        (&format!("{server}\nload = {{ trace = \"/nowhere.csv\" }}"), &["/nowhere.csv"]),
+        (&format!("{server}\nload = {{ concurrency = 1 }}\nbatch = 4"), &["server", "`batch`"]),
+        (
+            "server = { url = \"http://127.0.0.1:1\", memory_share = 0.5 }\nload = { concurrency = 1 }",
+            &["someone else runs", "memory_share"],
+        ),
+    ] {
+        room.file("servers.toml", &experiment(&[("one", lines)]));
+        let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+        assert_eq!(ran.code, 3, "{lines}\n{}{}", ran.out, ran.err);
+        for part in parts {
+            assert!(ran.err.contains(part), "{part} is not in\n{}", ran.err);
+        }
+        assert!(!room.path().join("runs").exists(), "nothing was made for {lines}");
+    }
+}
