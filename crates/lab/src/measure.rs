@@ -478,6 +478,7 @@ fn served_phase(s: &crate::serving::Served, plan: &TenantPlan) -> ServedPhase {
         client_busiest: s.client.busiest,
         peak_in_flight: s.client.peak_in_flight,
         gaps: serde_json::to_value(&s.client.gaps).unwrap_or_default(),
+        said: s.client.said,
         ..ServedPhase::default()
     };
     for r in s.requests.iter().map(|l| &l.record) {

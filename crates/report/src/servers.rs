@@ -58,6 +58,18 @@ pub(crate) fn observe(s: &mut TrialSamples<'_>, repeat: &RepeatRecord, together:
                     format!("{prefix}failed_pct.{name}"),
                     100.0 * f64::from(failed) / f64::from(served.requests.max(1)),
                 );
+                if let Some(said) = &served.said {
+                    for (metric, value) in [
+                        ("batch", said.running_mean),
+                        ("queue", said.waiting_mean),
+                        ("kv_pct", said.kv_usage_max.map(|v| 100.0 * v)),
+                        ("preemptions", said.preemptions),
+                    ] {
+                        if let Some(v) = value {
+                            s.push(format!("{prefix}{metric}.{name}"), v);
+                        }
+                    }
+                }
                 if let Some(slo) = &served.slo {
                     let good = counted(run).filter(|i| kept(slo, served, &run.requests_ns, *i)).count();
                     // Failed requests have kept nothing.
@@ -99,7 +111,7 @@ fn kept(slo: &Slo, s: &ServedPhase, e2e_ns: &[u64], i: usize) -> bool {
 
 /// The table of servers, a row for each: what was asked, and its times alone and together.
 pub(crate) fn table(trials: &[(&TrialRecord, &TrialSummary)]) -> Option<TableBlock> {
-    const HEAD: [&str; 13] = [
+    const HEAD: [&str; 16] = [
         "trial",
         "server",
         "load",
@@ -113,6 +125,9 @@ pub(crate) fn table(trials: &[(&TrialRecord, &TrialSummary)]) -> Option<TableBlo
         "TPOT p99",
         "slowdown",
         "within limits",
+        "batch",
+        "queue",
+        "KV cache",
     ];
     let mut rows = Vec::new();
     for (trial, summary) in trials.iter().filter(|(_, s)| !s.metrics.is_empty()) {
@@ -138,6 +153,9 @@ pub(crate) fn table(trials: &[(&TrialRecord, &TrialSummary)]) -> Option<TableBlo
                 value("tpot_p99_ms"),
                 ratio("slowdown_tpot"),
                 of("slo_pct").map_or_else(String::new, |e| metric::with_unit("slo_pct", e.value)),
+                value("batch"),
+                value("queue"),
+                of("kv_pct").map_or_else(String::new, |e| metric::with_unit("kv_pct", e.value)),
             ]);
         }
     }

@@ -186,6 +186,27 @@ pub struct RequestLine {
     pub chunks_ns: Vec<u64>,
 }
 
+/// What a server said of itself during a phase (`/metrics`, asked every quarter of a second); `None`: it does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ServerSaid {
+    /// Answers to that question.
+    pub answers: u32,
+    /// Requests in its batch: mean.
+    pub running_mean: Option<f64>,
+    /// The same: most.
+    pub running_max: Option<f64>,
+    /// Requests that wait for a place in it: mean.
+    pub waiting_mean: Option<f64>,
+    /// The same: most.
+    pub waiting_max: Option<f64>,
+    /// Part of the KV cache in use, 0 to 1: most.
+    pub kv_usage_max: Option<f64>,
+    /// Requests that lost their place to others.
+    pub preemptions: Option<f64>,
+    /// Tokens that it generated, by its own count.
+    pub generation_tokens: Option<f64>,
+}
+
 /// What a server tenant did in a phase of an experiment. Lists have one entry for each request that came back whole, in
 /// the order of `spans_ns`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -228,6 +249,9 @@ pub struct ServedPhase {
     pub peak_in_flight: u32,
     /// Gaps between chunks: sketches by second.
     pub gaps: serde_json::Value,
+    /// What the server said of itself meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<ServerSaid>,
 }
 
 /// A value over requests, with the interval over blocks of time; `None` where there is nothing to take it from.

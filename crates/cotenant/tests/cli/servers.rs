@@ -114,6 +114,7 @@ fn two_servers_are_driven_alone_and_together_and_every_request_is_kept() {
         ("ttft_p50_ms.users", 19.0, 60.0),
         ("slo_pct.stream", 100.0, 100.0),
         ("failed_pct.stream", 0.0, 0.0),
+        ("batch.users", 0.5, 4.0),
         ("tokens_per_s.users", 200.0, 4.0 * 16.0 / 0.080 + 1.0),
     ] {
         let v = metric(name);

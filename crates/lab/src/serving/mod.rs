@@ -7,6 +7,7 @@ mod options;
 mod plan;
 mod selftest;
 mod tenant;
+mod watch;
 mod writer;
 
 pub use asks::{AskBodies, AskedFailure};

@@ -5,12 +5,13 @@
 
 use super::drive::{Control, Driven, LoadSource, prepare};
 use super::plan::load_options;
+use super::watch::Watch;
 use crate::provenance::{self, gather};
 use cotenant_load::stream_seed;
 use cotenant_servers::{Endpoint, External, Preset, Server, ServerError, ServerSpec};
 use cotenant_spec::plan::{ServerLoad, ServerSetup};
 use cotenant_stats::Gaps;
-use cotenant_store::serving::{RequestLine, RequestRecord};
+use cotenant_store::serving::{RequestLine, RequestRecord, ServerSaid};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -66,6 +67,8 @@ pub struct ServedClient {
     pub arrivals: String,
     /// Gaps between chunks.
     pub gaps: Gaps,
+    /// What the server said of itself meanwhile.
+    pub said: Option<ServerSaid>,
 }
 
 /// What a server tenant did in a phase.
@@ -398,11 +401,19 @@ impl Tenant {
             died.set(died.get() || pid.is_some_and(has_ended));
             gone.get() || died.get()
         };
+        let watch = Watch::start(server.endpoint());
         let driven = prepared.run(Some(at), u64::MAX, &stop).map_err(failed)?;
+        let said = watch.finish();
         if gone.get() {
             return Ok(false);
         }
-        self.finish(at, &driven, planned.manifest.open, (planned.manifest.asks, planned.manifest.arrivals))?;
+        self.finish(
+            at,
+            &driven,
+            said,
+            planned.manifest.open,
+            (planned.manifest.asks, planned.manifest.arrivals),
+        )?;
         if until_stop {
             if !enough.get() {
                 self.say("enough");
@@ -425,6 +436,7 @@ impl Tenant {
         &self,
         at: u64,
         driven: &Driven,
+        said: Option<ServerSaid>,
         open: bool,
         (asks, arrivals): (String, String),
     ) -> Result<(), Ended> {
@@ -438,6 +450,7 @@ impl Tenant {
             asks,
             arrivals,
             gaps: driven.gaps.first().cloned().unwrap_or_default(),
+            said,
         };
         let json = serde_json::to_string(&client).map_err(failed)?;
         std::fs::write(setup.records.with_extension(CLIENT), json).map_err(failed)?;
