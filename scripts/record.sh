@@ -29,7 +29,7 @@ for name in $names; do
     [ -z "${XTASK:-}" ] || "$XTASK" timelines "$run" --out "$out/timelines/$name" || true
     rm -rf "${out:?}/$name"
     cp -r "$run" "$out/$name"
-    rm -rf "$out/$name/report.html" "$out/$name/logs" "$out/$name/traces"
+    rm -rf "$out/$name/report.html" "$out/$name/metrics.csv" "$out/$name/logs" "$out/$name/traces"
     ls "$out/$name/figures" 2>/dev/null | grep -q telemetry || rm -f "$out/$name/telemetry.csv"
 done
 exit "$failed"

@@ -1,6 +1,7 @@
 //! Tables, figures and pages from stored runs. Measures nothing and reads no file: the records come in as values.
 
 pub mod compare;
+mod export;
 pub mod figure;
 pub mod figures;
 pub mod html;
@@ -28,6 +29,7 @@ use cotenant_store::format::{Manifest, OutcomeRecord, RepeatRecord, Summary, War
 pub use compare::{
     CompareOptions, Comparison, compare, compare_reference, compare_reference_with, compare_with,
 };
+pub use export::metrics_csv;
 pub use figures::figures_for;
 pub use html::report_html;
 pub use page::{Block, Note, PageHead, Section, TableBlock, page_html};

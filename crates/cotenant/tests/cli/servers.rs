@@ -103,6 +103,12 @@ fn two_servers_are_driven_alone_and_together_and_every_request_is_kept() {
     }
     assert_ne!(of("solo", "stream", 0)[3]["intended_ns"], of("solo", "stream", 1)[3]["intended_ns"]);
 
+    let table = fs::read_to_string(folder.join("metrics.csv")).expect("a table");
+    let row = table.lines().find(|l| l.contains(",tpot_p50_ms,users,")).expect("a row for the metric");
+    assert!(row.starts_with("servers,false,") && row.ends_with(",2,ms"), "{row}");
+    let fields = table.lines().next().expect("a head").split(',').count();
+    assert!(row.split(',').count() >= fields, "{row}");
+
     let summary: Value =
         serde_json::from_str(&fs::read_to_string(folder.join("summary.json")).expect("summary"))
             .expect("JSON");
