@@ -19,7 +19,7 @@ pub fn better(metric: &str) -> Better {
     match base(metric) {
         "speedup" | "throughput_ratio" | "bandwidth_gbs" | "stp" | "fairness" | "jain" | "sm_clock_mhz"
         | "solo_sm_clock_mhz" | "clock_ratio" => Better::Higher,
-        b if b.ends_with("failed_pct") => Better::Lower,
+        b if b.ends_with("failed_pct") || b.ends_with("kv_pct") => Better::Lower,
         b if b.ends_with("throughput") || b.ends_with("tokens_per_s") || b.ends_with("_pct") => {
             Better::Higher
         }

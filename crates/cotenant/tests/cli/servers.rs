@@ -154,6 +154,21 @@ fn a_server_that_never_gets_ready_is_given_up_and_ended() {
 }
 
 #[test]
+fn a_server_that_dies_under_load_fails_its_trial() {
+    let room = Room::new();
+    let exe = crate::room::EXE;
+    let lines = format!(
+        "server = {{ preset = \"token-server\", command = [\"timeout\", \"3\", \"{exe}\", \"token-server\", \"--port\", \"{{port}}\", \
+         \"--ttft\", \"20ms\", \"--itl\", \"4ms\"] }}\nload = {{ concurrency = 2, requests = 100000, prompt_tokens = 20, output_tokens = 8 }}"
+    );
+    room.file("servers.toml", &experiment(&[("mortal", &lines)]));
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    assert!(ran.err.contains("mortal") && ran.err.contains("exit code 124"), "{}", ran.err);
+    assert!(room.processes().is_empty(), "{:?}", room.processes());
+}
+
+#[test]
 fn a_server_of_somebody_else_is_asked_and_stays() {
     let pace = Pace::Fixed { ttft: Duration::from_millis(5), itl: Duration::from_millis(1) };
     let theirs = spawn(Options { pace, ..Options::default() }).expect("a token server");

@@ -345,7 +345,7 @@ impl Tenant {
         let mut planned = plan(&setup.load, "asks")?;
         let control = Rc::new(Control::default());
         planned.load.control = Some(Rc::clone(&control));
-        let mut wanted = match &mut planned.load.source {
+        let wanted = match &mut planned.load.source {
             LoadSource::Closed { requests, .. } => {
                 let wanted = *requests;
                 if until_stop && wanted != u64::MAX {
@@ -356,11 +356,8 @@ impl Tenant {
             LoadSource::Open { times } => times.len() as u64,
         };
         let ends_by_time = wanted == u64::MAX;
-        if ends_by_time && until_stop {
-            // A closed loop of a given length goes on until the others are done too, so its end is not its own.
-            wanted = 0;
-        }
         let until_ns = setup.load.duration.unwrap_or(u64::MAX);
+        // A closed loop goes on until the others are done too.
         if until_stop && let LoadSource::Closed { until_ns, .. } = &mut planned.load.source {
             *until_ns = u64::MAX;
         }
@@ -406,6 +403,9 @@ impl Tenant {
         let said = watch.finish();
         if gone.get() {
             return Ok(false);
+        }
+        if died.get() {
+            return self.still_there().map(|()| true);
         }
         self.finish(
             at,
