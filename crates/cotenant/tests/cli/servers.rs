@@ -132,10 +132,12 @@ fn two_servers_are_driven_alone_and_together_and_every_request_is_kept() {
 fn a_server_that_ends_before_it_is_ready_fails_its_trial_with_its_last_words() {
     let room = Room::new();
     let lines = "server = { command = [\"sh\", \"-c\", \"echo no such model >&2; exit 3\"] }\nload = { concurrency = 1 }";
-    room.file("servers.toml", &experiment(&[("broken", lines)]));
+    let again = "[[trial]]\nname = \"again\"\nsharing = \"processes\"\ntenants = [\"broken\"]\n";
+    room.file("servers.toml", &(experiment(&[("broken", lines)]) + again));
     let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
     assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
-    for part in ["broken", "exit code 3", "no such model"] {
+    // It is not started for the second trial.
+    for part in ["broken", "exit code 3", "no such model", "not tried again"] {
         assert!(ran.err.contains(part) || ran.out.contains(part), "{part} is not in\n{}{}", ran.out, ran.err);
     }
 }

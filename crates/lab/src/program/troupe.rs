@@ -8,6 +8,7 @@ use super::{cores, monotonic_ns, process};
 use crate::backend::{TenantRun, TrialError};
 use crate::serving::{Served, TenantSetup};
 use cotenant_spec::plan::{ModelSetup, Plan, TenantPlan, Workload};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,6 +91,8 @@ pub struct Troupe {
     logs: Option<PathBuf>,
     traces: Option<PathBuf>,
     interrupted: Arc<AtomicBool>,
+    /// Servers that failed to start, by their keys, and how: each costs a minute, and a run has many trials of it.
+    refused: BTreeMap<String, String>,
 }
 
 impl Troupe {
@@ -107,6 +110,7 @@ impl Troupe {
             logs: None,
             traces: None,
             interrupted,
+            refused: BTreeMap::new(),
         }
     }
 
@@ -210,6 +214,13 @@ impl Troupe {
         let server = part.plan.server().and_then(|s| serde_json::to_string(&s.setup).ok());
         let kept = model.clone().or(server).unwrap_or_default();
         let key = format!("{line} {:?} {kept}", part.env);
+        if let Some(why) = self.refused.get(&key) {
+            return Err(TrialError::Failed(format!(
+                "tenant {}: not tried again, since the same server failed to start in an earlier trial (--resume tries \
+                 once more): {why}",
+                part.plan.name
+            )));
+        }
         let setup = self.setup_line(part, 0);
         let free = |h: &Held| !h.busy && h.key.as_ref() == Some(&key);
         // Best one that is set up just so, then one of the same model, then one that is nobody's yet.
@@ -388,7 +399,11 @@ impl Troupe {
         if members.is_empty() {
             return Ok(());
         }
-        let facts = Crew::new(members, &self.ear, &self.interrupted, watchdog).set_up(&told)?;
+        let ready = Crew::new(members, &self.ear, &self.interrupted, watchdog).set_up(&told);
+        if let Err(TrialError::Failed(why)) = &ready {
+            self.note_refused(parts, handles, why);
+        }
+        let facts = ready?;
         for ((id, (_, line)), facts) in ids.into_iter().zip(told).zip(facts) {
             let Some(h) = self.held.iter_mut().find(|h| h.id == id) else { continue };
             h.fresh = false;
@@ -399,6 +414,17 @@ impl Troupe {
             h.facts.extend(facts);
         }
         Ok(())
+    }
+
+    /// Remembers a server that failed to start.
+    fn note_refused(&mut self, parts: &[Part<'_>], handles: &[u64], why: &str) {
+        for (part, id) in parts.iter().zip(handles).filter(|(p, _)| p.plan.server().is_some()) {
+            let Some(words) = why.strip_prefix(&format!("tenant {}: ", part.plan.name)) else { continue };
+            let never = |h: &&Held| h.id == *id && h.setup.is_none();
+            if let Some(key) = self.held.iter().find(never).and_then(|h| h.key.clone()) {
+                self.refused.insert(key, words.chars().take(300).collect());
+            }
+        }
     }
 
     /// What the program behind a handle told of itself.
