@@ -390,12 +390,13 @@ fn phase_record(
     let base = base.ok_or_else(|| lost("(all)"))?;
     let mut tenants = Vec::with_capacity(run.tenants.len());
     let (mut last, mut sum) = (base, 0);
+    let loaded = overlap::loaded_window(&run.tenants);
     for (i, t) in run.tenants.iter().enumerate() {
         let plan = &trial.tenants[t.tenant];
         let (start, end) = overlap::extent(&t.spans).ok_or_else(|| lost(&plan.name))?;
         let mut counted_from = 0;
         let timed = if plan.is_program() {
-            let all = match (&t.served, overlap::loaded_window(&run.tenants)) {
+            let all = match (&t.served, loaded) {
                 (Some(_), Some(window)) => overlap::started_within(&t.spans, window),
                 _ => overlap::counted(trial.protocol, &run.tenants, i),
             };
@@ -429,7 +430,7 @@ fn phase_record(
             cpu_ns: t.host.map(|h| Nanos(h.ran_ns)),
             cpu_wait_ns: t.host.map(|h| Nanos(h.waited_ns)),
             served: t.served.as_deref().map(|s| {
-                let (from, to) = overlap::loaded_window(&run.tenants).unwrap_or((start, end));
+                let (from, to) = loaded.unwrap_or((start, end));
                 Box::new(ServedPhase {
                     window_ns: (from.saturating_sub(base), to.saturating_sub(base)),
                     ..served_phase(s, plan)

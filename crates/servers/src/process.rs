@@ -5,6 +5,7 @@ use crate::family::{Family, MARK};
 use crate::output::{Mask, Output};
 use crate::starter;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use std::cell::OnceCell;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -59,7 +60,7 @@ pub(crate) struct Process {
     child: Child,
     family: Family,
     output: Output,
-    ended: Option<Exit>,
+    ended: OnceCell<Exit>,
     stopped: Option<Stopped>,
 }
 
@@ -93,7 +94,7 @@ impl Process {
         let child = starter::spawn(cmd).map_err(fail)?;
         let family = Family::new(child.id(), mark);
         match Output::copy(from, log, mask) {
-            Ok(output) => Ok(Process { child, family, output, ended: None, stopped: None }),
+            Ok(output) => Ok(Process { child, family, output, ended: OnceCell::new(), stopped: None }),
             Err(source) => {
                 let mut child = child;
                 family.signal(Signal::KILL);
@@ -116,11 +117,11 @@ impl Process {
     }
 
     /// How the main process ended, if it has. It stays unreaped, so that the group's id stays its own.
-    pub(crate) fn exited(&mut self) -> Option<Exit> {
-        if self.ended.is_none() {
+    pub(crate) fn exited(&self) -> Option<Exit> {
+        if self.ended.get().is_none() {
             let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)?;
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-            self.ended = match rustix::process::waitid(WaitId::Pid(pid), options) {
+            let ended = match rustix::process::waitid(WaitId::Pid(pid), options) {
                 Ok(None) => None,
                 Ok(Some(s)) => Some(match (s.exit_status(), s.terminating_signal()) {
                     (Some(c), _) => Exit::Code(c),
@@ -131,8 +132,9 @@ impl Process {
                 Err(rustix::io::Errno::CHILD) => Some(Exit::Unknown),
                 Err(_) => None,
             };
+            return ended.map(|e| *self.ended.get_or_init(|| e));
         }
-        self.ended
+        self.ended.get().copied()
     }
 
     /// Waits a little for the main process to end and for its last words to be read.
@@ -141,10 +143,11 @@ impl Process {
         while self.exited().is_none() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
-        if self.ended.is_some() {
+        let ended = self.ended.get().copied();
+        if ended.is_some() {
             self.output.let_end(LAST_WORDS);
         }
-        self.ended
+        ended
     }
 
     /// Ends it and all that it has started.
@@ -179,8 +182,7 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        self.exited();
-        if self.ended.is_some() {
+        if self.exited().is_some() {
             let _ = self.child.wait();
         }
         self.output.let_end(LAST_WORDS);

@@ -155,7 +155,7 @@ impl Server {
     }
 
     /// How its main process ended, if it has: one system call, to be asked often.
-    pub fn exited(&mut self) -> Option<Exit> {
+    pub fn exited(&self) -> Option<Exit> {
         self.process.exited()
     }
 

@@ -240,7 +240,7 @@ fn an_answer_without_text_and_a_death_at_work_are_told_apart() {
 #[test]
 fn a_death_in_mid_run_is_seen() {
     let case = Case::new();
-    let mut server = case.start(spec("dies-later")).unwrap();
+    let server = case.start(spec("dies-later")).unwrap();
     eventually("its end is seen", || server.exited().is_some());
     assert_eq!(server.exited(), Some(Exit::Code(9)));
     eventually("its output is read", || server.last_lines().contains(&"serving".to_owned()));

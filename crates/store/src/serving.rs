@@ -3,6 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Lateness of sending from which on the numbers are the client's, ms (99th percentile of an open loop).
+pub const LATE_MS: f64 = 1.0;
+/// Share of a core of the client's thread from which on they are.
+pub const SATURATED: f64 = 0.9;
+
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

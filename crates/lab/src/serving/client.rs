@@ -1,12 +1,8 @@
 //! Whether the numbers of servers are the client's.
 
 use cotenant_store::format::{FORMAT, PhaseRecord, WarningRecord};
+use cotenant_store::serving::{LATE_MS, SATURATED};
 use std::collections::BTreeMap;
-
-/// Lateness from which on the numbers are the client's, ms (99th percentile of an open loop).
-const LATE_MS: f64 = 1.0;
-/// Share of a core from which on they are.
-const SATURATED: f64 = 0.9;
 
 /// How the clients of a trial's servers did.
 #[derive(Debug, Default)]

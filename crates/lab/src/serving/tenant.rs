@@ -8,7 +8,7 @@ use super::plan::load_options;
 use super::watch::Watch;
 use crate::provenance::{self, gather};
 use cotenant_load::stream_seed;
-use cotenant_servers::{Endpoint, External, Preset, Server, ServerError, ServerSpec};
+use cotenant_servers::{Endpoint, Exit, External, Preset, Server, ServerError, ServerSpec};
 use cotenant_spec::plan::{ServerLoad, ServerSetup};
 use cotenant_stats::Gaps;
 use cotenant_store::serving::{RequestLine, RequestRecord, ServerSaid};
@@ -119,6 +119,14 @@ enum Running {
 }
 
 impl Running {
+    /// How it ended; never known of somebody else's.
+    fn exit(&self) -> Option<Exit> {
+        match self {
+            Running::Ours(s) => s.exited(),
+            Running::Theirs(_) => None,
+        }
+    }
+
     fn endpoint(&self) -> &Endpoint {
         match self {
             Running::Ours(s) => s.endpoint(),
@@ -221,8 +229,8 @@ impl Tenant {
     }
 
     /// Whether a server of ours still runs.
-    fn still_there(&mut self) -> Result<(), Ended> {
-        let Some(Running::Ours(s)) = &mut self.server else { return Ok(()) };
+    fn still_there(&self) -> Result<(), Ended> {
+        let Some(Running::Ours(s)) = &self.server else { return Ok(()) };
         match s.exited() {
             None => Ok(()),
             Some(exit) => {
@@ -316,7 +324,6 @@ impl Tenant {
             options.plan(server.endpoint(), &model, gather(setup.seed, "")).map_err(failed)
         };
         let gone = Cell::new(false);
-        let scratch = |name: &str| File::create(setup.records.with_extension(name)).map_err(failed);
         if warmup > 0 {
             let users = setup.load.concurrency.unwrap_or(4).min(u32::try_from(warmup).unwrap_or(u32::MAX));
             let (requests, concurrency) = (u32::try_from(warmup).ok(), Some(users));
@@ -332,15 +339,16 @@ impl Tenant {
                 ..setup.load.clone()
             };
             let load = plan(&closed, "warm-up")?.load;
+            let warmed = setup.records.with_extension("warmup");
             let stop = || {
                 self.sign_of_life("warming up");
                 gone.set(gone.get() || matches!(self.commands.try_recv(), Err(TryRecvError::Disconnected)));
                 gone.get()
             };
-            prepare(vec![load], scratch("warmup")?)
+            prepare(vec![load], create(&warmed)?)
                 .and_then(|p| p.run(None, u64::MAX, &stop))
                 .map_err(failed)?;
-            let _ = std::fs::remove_file(setup.records.with_extension("warmup"));
+            let _ = std::fs::remove_file(warmed);
         }
         let mut planned = plan(&setup.load, "asks")?;
         let control = Rc::new(Control::default());
@@ -361,7 +369,7 @@ impl Tenant {
         if until_stop && let LoadSource::Closed { until_ns, .. } = &mut planned.load.source {
             *until_ns = u64::MAX;
         }
-        let prepared = prepare(vec![planned.load], scratch_records(&setup.records)?).map_err(failed)?;
+        let prepared = prepare(vec![planned.load], create(&setup.records)?).map_err(failed)?;
         self.say("armed");
         let at = loop {
             let Ok(line) = self.commands.recv() else { return Ok(false) };
@@ -377,10 +385,6 @@ impl Tenant {
         };
         let enough = Cell::new(false);
         let died = Cell::new(false);
-        let pid = match server {
-            Running::Ours(s) => Some(s.pid()),
-            Running::Theirs(_) => None,
-        };
         let stop = || {
             self.sign_of_life(&format!("{} requests so far", control.ended.get()));
             let elapsed = crate::program::monotonic_ns().saturating_sub(at);
@@ -395,7 +399,7 @@ impl Tenant {
                 Err(TryRecvError::Disconnected) => gone.set(true),
                 _ => {}
             }
-            died.set(died.get() || pid.is_some_and(has_ended));
+            died.set(died.get() || server.exit().is_some());
             gone.get() || died.get()
         };
         let watch = Watch::start(server.endpoint());
@@ -486,15 +490,7 @@ impl Tenant {
     }
 }
 
-/// Whether a child has ended; it stays to be reaped by its owner.
-fn has_ended(pid: u32) -> bool {
-    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)) | Err(_))
-}
-
-fn scratch_records(path: &Path) -> Result<File, Ended> {
+fn create(path: &Path) -> Result<File, Ended> {
     File::create(path).map_err(|e| failed(format!("write {}: {e}", path.display())))
 }
 

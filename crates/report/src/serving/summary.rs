@@ -4,16 +4,12 @@ use super::{Choice, choose};
 use cotenant_stats::{Bootstrap, Bounded, Gaps, Grouped, describe_sketches};
 use cotenant_store::StoredLoad;
 use cotenant_store::serving::{
-    ClientRecord, Goodput, LoadSummary, Ranged, RequestRecord, Slo, Spread, Window,
+    ClientRecord, Goodput, LATE_MS, LoadSummary, Ranged, RequestRecord, SATURATED, Slo, Spread, Window,
 };
 use std::collections::BTreeMap;
 
 /// Stretches of time that a window is divided into; intervals are over them.
 const BLOCKS: usize = 20;
-/// Lateness from which on the numbers are the client's, ms (99th percentile).
-const LATE_MS: f64 = 1.0;
-/// Share of a core from which on they are.
-const SATURATED: f64 = 0.9;
 
 /// What to count.
 #[derive(Debug, Clone, Copy, PartialEq)]
