@@ -306,4 +306,16 @@ pub struct TokenServerArgs {
     /// Stand still: START:LENGTH, such as 5s:3s
     #[arg(long, value_name = "START:LENGTH")]
     pub freeze: Option<String>,
+    /// Further name that is served, as an adapter is; may be given several times
+    #[arg(long = "adapter", value_name = "NAME")]
+    pub adapters: Vec<String>,
+    /// Most tokens of a prompt and its answer
+    #[arg(long, value_name = "TOKENS")]
+    pub max_model_len: Option<u32>,
+    /// Environment variable with the key that requests must bring
+    #[arg(long, value_name = "NAME")]
+    pub api_key_env: Option<String>,
+    /// Pace as an engine on the simulated GPU, as JSON
+    #[arg(long, hide = true, value_name = "JSON", conflicts_with_all = ["ttft", "itl", "running"])]
+    pub engine: Option<String>,
 }

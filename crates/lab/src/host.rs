@@ -1,12 +1,12 @@
 //! This machine without its GPU as a backend: models on the CPU and programs, alone and as processes. It is what
 //! experiments with programs are tried out on, and what tests run, since all else is the same code.
 
-use crate::backend::{Backend, Phase, PhaseRun, Session, TenantRun, TrialError, WATCHDOG};
-use crate::program::{Order, Part, Troupe};
-use crate::sharing::{self, Layout};
-use crate::{overlap, provenance};
-use cotenant_spec::plan::{DeviceSizes, Plan, Protocol, Sharing, TrialPlan, Workload};
-use cotenant_store::format::{DeviceRecord, Grant};
+use crate::backend::{Backend, Session, TrialError, WATCHDOG};
+use crate::program::{Part, ProgramSession, Troupe};
+use crate::provenance;
+use crate::sharing;
+use cotenant_spec::plan::{DeviceSizes, Plan, Sharing, TrialPlan, Workload};
+use cotenant_store::format::DeviceRecord;
 use cotenant_units::Bytes;
 use std::path::Path;
 use std::sync::Arc;
@@ -121,102 +121,13 @@ impl Backend for HostBackend {
             Ok(handles)
         });
         match opened {
-            Ok(handles) => Ok(Box::new(HostSession {
-                repeat: 0,
-                schedules: vec![Vec::new(); trial.tenants.len()],
-                trial: trial.clone(),
-                backend: self,
-                handles,
-                layout,
-            })),
+            Ok(handles) => {
+                Ok(Box::new(ProgramSession::new(&mut self.troupe, trial, handles, layout, watchdog)))
+            }
             Err(e) => {
                 self.troupe.clear();
                 Err(e)
             }
         }
-    }
-}
-
-struct HostSession<'s> {
-    backend: &'s mut HostBackend,
-    trial: TrialPlan,
-    handles: Vec<u64>,
-    schedules: Vec<Vec<u64>>,
-    repeat: u32,
-    layout: Layout,
-}
-
-impl HostSession<'_> {
-    fn run_together(&mut self, who: &[usize], shared: bool) -> Result<Vec<TenantRun>, TrialError> {
-        let orders: Vec<Order<'_>> = who
-            .iter()
-            .map(|&tenant| Order {
-                tenant,
-                handle: self.handles[tenant],
-                plan: &self.trial.tenants[tenant],
-                arrivals: &self.schedules[tenant],
-                repeat: self.repeat,
-            })
-            .collect();
-        let until_stop = shared && self.trial.protocol == Protocol::Steady;
-        let b = &mut *self.backend;
-        let ran = b.troupe.run(&orders, until_stop, b.watchdog, &mut || Ok(()), None);
-        if ran.is_err() {
-            b.troupe.clear();
-        }
-        ran
-    }
-}
-
-impl Session for HostSession<'_> {
-    fn grants(&self) -> Vec<Grant> {
-        let none = |t: &cotenant_spec::plan::TenantPlan| Grant {
-            tenant: t.name.clone(),
-            asked_sms: None,
-            given_sms: None,
-            percentage: None,
-            priority: None,
-        };
-        self.trial.tenants.iter().map(none).collect()
-    }
-
-    fn set_iterations(&mut self, _tenant: usize, _iterations: u64) -> Result<(), TrialError> {
-        Ok(())
-    }
-
-    fn set_schedule(&mut self, tenant: usize, offsets: &[u64]) -> Result<(), TrialError> {
-        if let Some(s) = self.schedules.get_mut(tenant) {
-            *s = offsets.to_vec();
-        }
-        Ok(())
-    }
-
-    fn set_repeat(&mut self, repeat: u32) {
-        self.repeat = repeat;
-    }
-
-    fn run(&mut self, phase: Phase) -> Result<PhaseRun, TrialError> {
-        let all: Vec<usize> = (0..self.trial.tenants.len()).collect();
-        let mut tenants = match phase {
-            Phase::Solo(t) => self.run_together(&[t], false)?,
-            Phase::Shared if self.layout.shared_phase => self.run_together(&all, true)?,
-            _ => {
-                let mut out = Vec::new();
-                for t in all {
-                    out.extend(self.run_together(&[t], false)?);
-                }
-                out
-            }
-        };
-        tenants.sort_by_key(|t| t.tenant);
-        debug_assert!(tenants.iter().all(|t| overlap::extent(&t.spans).is_some()));
-        Ok(PhaseRun { tenants, state: None })
-    }
-
-    fn facts(&self) -> Vec<(usize, String, serde_json::Value)> {
-        let of = |(t, h): (usize, &u64)| {
-            self.backend.troupe.facts(*h).into_iter().map(move |(k, v)| (t, k, v)).collect::<Vec<_>>()
-        };
-        self.handles.iter().enumerate().flat_map(of).collect()
     }
 }

@@ -25,6 +25,47 @@ pub struct Model {
     /// Parameters.
     #[serde(default)]
     pub parameters: Option<u64>,
+    #[serde(default)]
+    config: Config,
+}
+
+/// What of a model's configuration the size of its KV cache follows from; GPT-2 has names of its own.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+struct Config {
+    #[serde(alias = "n_layer")]
+    num_hidden_layers: Option<u32>,
+    num_key_value_heads: Option<u32>,
+    #[serde(alias = "n_head")]
+    num_attention_heads: Option<u32>,
+    #[serde(alias = "n_embd")]
+    hidden_size: Option<u32>,
+    head_dim: Option<u32>,
+}
+
+/// Sizes of a decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecoderShape {
+    /// Layers.
+    pub layers: u32,
+    /// Heads of keys and values in each.
+    pub kv_heads: u32,
+    /// Width of a head.
+    pub head_dim: u32,
+}
+
+impl Model {
+    /// Sizes, where it is a decoder that tells them.
+    pub fn decoder_shape(&self) -> Option<DecoderShape> {
+        let c = &self.config;
+        let heads = c.num_attention_heads.filter(|h| *h > 0)?;
+        let head_dim = c.head_dim.or(c.hidden_size.map(|h| h / heads))?;
+        let shape = DecoderShape {
+            layers: c.num_hidden_layers?,
+            kv_heads: c.num_key_value_heads.unwrap_or(heads),
+            head_dim,
+        };
+        (self.role == "decoder").then_some(shape)
+    }
 }
 
 #[derive(Deserialize)]
@@ -51,6 +92,15 @@ pub fn find(name: &str) -> Option<&'static Model> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decoders_tell_their_sizes() {
+        let shape = |name| find(name).and_then(Model::decoder_shape);
+        assert_eq!(shape("llama-3.2-3b"), Some(DecoderShape { layers: 28, kv_heads: 8, head_dim: 128 }));
+        assert_eq!(shape("gpt2"), Some(DecoderShape { layers: 12, kv_heads: 12, head_dim: 64 }));
+        assert_eq!(shape("bert"), None);
+        assert!(all().iter().filter(|m| m.role == "decoder").all(|m| m.decoder_shape().is_some()));
+    }
 
     #[test]
     fn the_file_is_sound() {

@@ -37,6 +37,7 @@ mod output;
 mod pace;
 mod routes;
 mod server;
+mod shared;
 mod truth;
 mod wire;
 
@@ -44,4 +45,5 @@ pub use engine::{Emitted, Engine, LinearStep, Step, StepTime};
 pub use error::ServerError;
 pub use options::{Batching, Fault, Options, Pace, RoleChunk, Shape, Usage};
 pub use server::{Handle, spawn};
+pub use shared::{SEATS, SharedGpu};
 pub use truth::{Truth, now_ns};

@@ -2,7 +2,7 @@
 
 use crate::cli::TokenServerArgs;
 use crate::exit::{Code, Failure};
-use cotenant_lab::serving::parse_time;
+use cotenant_lab::serving::{EngineSpec, parse_time};
 use cotenant_token_server::{Fault, Options, Pace, Shape, spawn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,9 +12,16 @@ use std::time::Duration;
 pub fn token_server(a: TokenServerArgs) -> Result<Code, Failure> {
     let bad = |e: &dyn std::fmt::Display| Failure::new(Code::BadInput, e.to_string());
     let time = |option, text: &str| parse_time(option, text).map(Duration::from_nanos).map_err(|e| bad(&e));
-    let pace = match (&a.ttft, &a.itl) {
-        (None, None) => Pace::Unpaced,
-        (ttft, itl) => Pace::Fixed {
+    let pace = match (&a.engine, &a.ttft, &a.itl) {
+        (Some(json), ..) => {
+            let engine: EngineSpec =
+                serde_json::from_str(json).map_err(|e| bad(&format_args!("use --engine: {e}")))?;
+            let batching =
+                engine.batching().map_err(|e| bad(&format_args!("take a seat at the simulated GPU: {e}")))?;
+            Pace::Batched(batching)
+        }
+        (None, None, None) => Pace::Unpaced,
+        (None, ttft, itl) => Pace::Fixed {
             ttft: ttft.as_deref().map_or(Ok(Duration::ZERO), |t| time("--ttft", t))?,
             itl: itl.as_deref().map_or(Ok(Duration::ZERO), |t| time("--itl", t))?,
         },
@@ -30,6 +37,13 @@ pub fn token_server(a: TokenServerArgs) -> Result<Code, Failure> {
     };
     let shape =
         Shape { coalesce: !a.single_writes, tokens_per_chunk: a.tokens_per_chunk, ..Shape::default() };
+    let api_key = match &a.api_key_env {
+        None => None,
+        Some(name) => Some(
+            std::env::var(name)
+                .map_err(|_| bad(&format_args!("read the key from the environment: {name} is not set")))?,
+        ),
+    };
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
     let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
@@ -41,6 +55,9 @@ pub fn token_server(a: TokenServerArgs) -> Result<Code, Failure> {
         faults,
         running_limit: a.running,
         truth_limit: 100_000,
+        adapters: a.adapters,
+        max_model_len: a.max_model_len.unwrap_or(Options::default().max_model_len),
+        api_key,
         ..Options::default()
     };
     let server = spawn(options).map_err(|e| bad(&e))?;

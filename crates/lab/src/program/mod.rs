@@ -4,12 +4,14 @@ mod cores;
 mod crew;
 pub mod lines;
 mod process;
+mod session;
 mod tracer;
 mod troupe;
 
 pub use cores::HostTime;
 pub use crew::Kernels;
 pub(crate) use process::describe;
+pub use session::ProgramSession;
 pub use troupe::{Order, Part, Troupe};
 
 /// The Python side, as shipped.

@@ -3,6 +3,7 @@
 mod asks;
 mod client;
 mod drive;
+mod engine;
 mod options;
 mod plan;
 mod selftest;
@@ -13,6 +14,7 @@ mod writer;
 pub use asks::{AskBodies, AskedFailure};
 pub use client::Clients;
 pub use drive::{Control, Driven, LoadSource, Prepared, TenantLoad, drive, prepare};
+pub use engine::{EngineModel, EngineSharing, EngineSpec, EngineStep};
 pub use options::{LoadOptionError, LoadOptions, Planned, VocabularyChoice, parse_slo, parse_time};
 pub use plan::{check, load_options};
 pub use selftest::{Check, self_test};

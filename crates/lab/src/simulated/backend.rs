@@ -1,15 +1,19 @@
 //! The simulated GPU as a backend: what it is, which trials it can run, and where tenants' blocks go.
 
 use super::model::{Model, Models};
+use super::servers::{Seats, has_servers, parts, stand_ins};
 use super::session::{Part, SimSession};
-use crate::backend::{Backend, Session, TrialError};
+use crate::backend::{Backend, Session, TrialError, WATCHDOG};
+use crate::program::{ProgramSession, Troupe};
 use crate::sharing::{self, Layout};
 use cotenant_model::DeviceCard;
 use cotenant_sim::{Gpu, SmSet, partition};
-use cotenant_spec::plan::{DeviceSizes, Protocol, Sharing, TrialPlan, Workload};
+use cotenant_spec::plan::{DeviceSizes, Plan, Protocol, Sharing, TrialPlan, Workload};
 use cotenant_store::format::DeviceRecord;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// A simulated GPU.
 #[derive(Debug)]
@@ -23,6 +27,10 @@ pub struct SimBackend {
     pub(super) phases: u64,
     pub(super) now: u64,
     models: Models,
+    /// Servers, which run in real time.
+    troupe: Troupe,
+    seats: Option<Seats>,
+    watchdog: Duration,
 }
 
 impl SimBackend {
@@ -65,6 +73,9 @@ impl SimBackend {
             gpu,
             record,
             sizes,
+            troupe: Troupe::new(std::env::temp_dir(), interrupted.clone()),
+            seats: None,
+            watchdog: WATCHDOG,
             interrupted,
             seed: 1,
             phases: 0,
@@ -91,6 +102,18 @@ impl Backend for SimBackend {
         self.seed = seed;
     }
 
+    fn set_watchdog(&mut self, limit: Duration) {
+        self.watchdog = limit;
+    }
+
+    fn expect(&mut self, plan: &Plan) {
+        self.troupe.expect(plan);
+    }
+
+    fn set_logs(&mut self, folder: &Path) {
+        self.troupe.set_logs(folder);
+    }
+
     fn open<'s>(&'s mut self, trial: &TrialPlan, setup: u32) -> Result<Box<dyn Session + 's>, TrialError> {
         if let Some(why) = trial.unmet(&self.sizes) {
             return Err(TrialError::Unavailable(why));
@@ -98,18 +121,16 @@ impl Backend for SimBackend {
         if matches!(trial.sharing, Sharing::Mig { .. }) {
             return Err(TrialError::Unavailable("the simulated GPU has no MIG instances".into()));
         }
+        if has_servers(trial) {
+            return self.open_servers(trial);
+        }
+        self.troupe.clear();
         let mut parts = Vec::with_capacity(trial.tenants.len());
         for t in &trial.tenants {
             parts.push(match &t.workload {
                 Workload::Kernel(k) => Part::Kernel(Box::new(k.clone())),
                 Workload::Torch(m) => Part::Model(self.model(&t.name, &m.setup)?),
-                Workload::Server(_) => {
-                    return Err(TrialError::Unavailable(format!(
-                        "tenant {} is a server; beside kernels and models it cannot be simulated",
-                        t.name
-                    )));
-                }
-                Workload::Command(_) => {
+                Workload::Server(_) | Workload::Command(_) => {
                     return Err(TrialError::Unavailable(format!(
                         "tenant {} is a program of yours, and the simulated GPU runs only kernels and recorded models",
                         t.name
@@ -137,6 +158,32 @@ impl Backend for SimBackend {
 }
 
 impl SimBackend {
+    fn open_servers(&mut self, trial: &TrialPlan) -> Result<Box<dyn Session + '_>, TrialError> {
+        let layout = sharing::mode(&trial.sharing).layout(trial);
+        let seats = match self.seats.take() {
+            Some(seats) => seats,
+            None => Seats::new()?,
+        };
+        let seats = self.seats.insert(seats);
+        let trial = stand_ins(&self.card, seats, trial, &layout)?;
+        let parts = parts(&trial);
+        let watchdog = self.watchdog;
+        let opened = self.troupe.cast(&parts).and_then(|handles| {
+            self.troupe.clear_spare();
+            self.troupe.set_up(&parts, &handles, watchdog)?;
+            Ok(handles)
+        });
+        match opened {
+            Ok(handles) => {
+                Ok(Box::new(ProgramSession::new(&mut self.troupe, &trial, handles, layout, watchdog)))
+            }
+            Err(e) => {
+                self.troupe.clear();
+                Err(e)
+            }
+        }
+    }
+
     fn model(
         &mut self,
         tenant: &str,

@@ -6,6 +6,7 @@
 
 mod backend;
 mod model;
+mod servers;
 mod session;
 
 pub use backend::SimBackend;
