@@ -3,11 +3,14 @@
 use crate::backend::{Phase, Session};
 use crate::measure::MIN_OVERLAP;
 use crate::sharing::Layout;
-use cotenant_spec::plan::{Stopping, TrialPlan};
+use cotenant_spec::plan::{Baseline, Sharing, Stopping, TrialPlan};
 use cotenant_store::format::{FORMAT, PhaseRecord, WarningRecord};
 
 /// SM clock under this share of the trial's median marks a repeat.
 const CLOCK_DROP: f64 = 0.97;
+/// By so much more of the SMs than its limit a client must be seen on, percent, before the limit counts as without
+/// effect: granted SMs and counters are rounded.
+const BEYOND_LIMIT: f64 = 3.0;
 
 /// `None` of none.
 pub(crate) fn mean(v: &[f64]) -> Option<f64> {
@@ -20,6 +23,8 @@ pub(crate) struct History {
     /// Per phase: times of its tenants, one list each.
     times: Vec<Vec<Vec<f64>>>,
     clocks: Vec<Vec<f64>>,
+    /// Per phase: SMs with work, percent.
+    active: Vec<Vec<f64>>,
     overlaps: Vec<f64>,
     throttled: Vec<String>,
     dropped: u32,
@@ -31,6 +36,7 @@ impl History {
             phases: phases.to_vec(),
             times: vec![Vec::new(); phases.len()],
             clocks: vec![Vec::new(); phases.len()],
+            active: vec![Vec::new(); phases.len()],
             overlaps: Vec::new(),
             throttled: Vec::new(),
             dropped: 0,
@@ -46,6 +52,7 @@ impl History {
             list.push(t.time_ns);
         }
         self.overlaps.extend(r.overlap);
+        self.active[which].extend(r.state.as_ref().and_then(|s| s.sm_active_pct));
         let told = mean(&r.tenants.iter().filter_map(|t| t.sm_clock_mhz).collect::<Vec<_>>())
             .or(r.state.as_ref().and_then(|s| s.sm_clock_mhz));
         if let Some(now) = told {
@@ -71,6 +78,21 @@ impl History {
         };
         let together = mean(&of(|p| p == Phase::Shared))?;
         Some((together, mean(&of(|p| matches!(p, Phase::Solo(_))))?))
+    }
+
+    /// MPS clients that were seen alone on more of the SMs than their limit is: tenant, SMs in use and limit, percent.
+    fn beyond_limits(&self, sharing: &Sharing, baseline: Baseline) -> Vec<(usize, f64, f64)> {
+        let Sharing::Mps { percentage, .. } = sharing else { return Vec::new() };
+        if baseline == Baseline::WholeGpu {
+            return Vec::new();
+        }
+        let alone = self.phases.iter().zip(&self.active).filter_map(|(phase, active)| {
+            let Phase::Solo(tenant) = *phase else { return None };
+            let limit = *percentage.get(tenant)?;
+            let used = cotenant_stats::median(active).ok()?;
+            (used > limit + BEYOND_LIMIT).then_some((tenant, used, limit))
+        });
+        alone.collect()
     }
 
     pub fn precise(&self, target: f64) -> bool {
@@ -144,6 +166,16 @@ impl History {
                 "the slowdown holds the difference of the clocks, which contention for SMs and memory does not explain",
             );
         }
+        for (tenant, used, limit) in self.beyond_limits(&trial.sharing, trial.baseline) {
+            let name = trial.tenants.get(tenant).map_or("?", |t| t.name.as_str());
+            warn(
+                "limit-without-effect",
+                format!(
+                    "tenant {name} alone kept {used:.0} % of the SMs at work, and its limit is {limit:.0} %"
+                ),
+                "the limit did not reach the process that uses the GPU; do not read this trial as one with limits",
+            );
+        }
         let mut reasons = self.throttled.clone();
         reasons.sort_unstable();
         reasons.dedup();
@@ -174,4 +206,25 @@ pub(crate) fn grant_warnings(session: &dyn Session, trial: &TrialPlan) -> Vec<Wa
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_a_client_exceeds_is_warned_of() {
+        let mut history = History::new(&[Phase::Solo(0), Phase::Shared, Phase::Solo(1)]);
+        history.active = vec![vec![64.0, 66.0, 67.0], vec![90.0], vec![48.0]];
+        let beyond = |percentage| {
+            let mps = Sharing::Mps { percentage, priority: Vec::new(), pinned_memory: Vec::new() };
+            (
+                history.beyond_limits(&mps, Baseline::SameShare),
+                history.beyond_limits(&mps, Baseline::WholeGpu),
+            )
+        };
+        assert_eq!(beyond(vec![50.0, 50.0]), (vec![(0, 66.0, 50.0)], vec![]));
+        assert_eq!(beyond(Vec::new()).0, []);
+        assert_eq!(beyond(vec![65.0, 50.0]).0, []);
+    }
 }

@@ -29,6 +29,7 @@ pub use error::{Exit, ServerError};
 pub use memory::{MemoryError, check_shares};
 pub use metrics::ServerState;
 pub use preset::{Dialect, Preset, UnknownPreset};
+pub use process::MPS_CLIENT;
 pub use server::{External, HOST, Ready, Server, Stopped, StoppedHow};
 pub use spec::ServerSpec;
 pub use template::{TemplateError, Values, expand};

@@ -19,7 +19,7 @@ const REST: Duration = Duration::from_secs(2);
 /// Time in which killed processes must be gone; longer only for one that the kernel does not let go.
 const KILLED: Duration = Duration::from_secs(5);
 /// What an MPS client may be given by its environment.
-const MPS_CLIENT: [&str; 3] =
+pub const MPS_CLIENT: [&str; 3] =
     ["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "CUDA_MPS_CLIENT_PRIORITY", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"];
 
 /// How a server's end came.

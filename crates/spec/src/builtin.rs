@@ -22,6 +22,7 @@ macro_rules! embed {
 pub fn builtin() -> &'static [BuiltIn] {
     embed!(
         "quickstart",
+        "serving-quickstart",
         "pitfall-nvml",
         "pitfall-orion",
         "pitfall-usher",
@@ -59,6 +60,7 @@ pub fn builtin() -> &'static [BuiltIn] {
         "models-bursty",
         "models-stressors",
         "servers-regimes",
+        "servers-neighbours",
     )
 }
 

@@ -8,7 +8,7 @@ use super::plan::load_options;
 use super::watch::Watch;
 use crate::provenance::{self, gather};
 use cotenant_load::stream_seed;
-use cotenant_servers::{Endpoint, Exit, External, Preset, Server, ServerError, ServerSpec};
+use cotenant_servers::{Endpoint, Exit, External, MPS_CLIENT, Preset, Server, ServerError, ServerSpec};
 use cotenant_spec::plan::{ServerLoad, ServerSetup};
 use cotenant_stats::Gaps;
 use cotenant_store::serving::{RequestLine, RequestRecord, ServerSaid};
@@ -275,7 +275,7 @@ impl Tenant {
                     (Running::Theirs(theirs), ready)
                 }
                 None => {
-                    let spec = spec(&setup, preset)?;
+                    let spec = spec(&setup, preset, &|name| std::env::var(name).ok())?;
                     let mut ours = Server::start(spec, std::iter::empty(), &setup.log)?;
                     let ready = ours.wait_ready(FIRST, &give_up);
                     (Running::Ours(Box::new(ours)), ready)
@@ -494,8 +494,13 @@ fn create(path: &Path) -> Result<File, Ended> {
     File::create(path).map_err(|e| failed(format!("write {}: {e}", path.display())))
 }
 
-/// The server as the crate `servers` takes it.
-fn spec(setup: &TenantSetup, preset: Preset) -> Result<ServerSpec, Ended> {
+/// The server as the crate `servers` takes it, with what the run set in this process's environment for its MPS client: servers
+/// inherit nothing of that by themselves.
+fn spec(
+    setup: &TenantSetup,
+    preset: Preset,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<ServerSpec, Ended> {
     let s = &setup.server;
     let mut spec = ServerSpec::new(&setup.name, preset);
     spec.command = match (&s.command, preset) {
@@ -527,5 +532,27 @@ fn spec(setup: &TenantSetup, preset: Preset) -> Result<ServerSpec, Ended> {
         spec.startup_timeout = Duration::from_nanos(ns);
     }
     spec.stop_grace = STOP_GRACE;
+    spec.env.extend(MPS_CLIENT.iter().filter_map(|name| Some(((*name).to_owned(), environment(name)?))));
     Ok(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_an_mps_client_reach_the_server() {
+        let setup = TenantSetup {
+            name: "llm".into(),
+            server: ServerSetup { preset: "vllm".into(), model: Some("m".into()), ..ServerSetup::default() },
+            load: ServerLoad::default(),
+            seed: 1,
+            records: PathBuf::new(),
+            log: PathBuf::new(),
+        };
+        let limit = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE";
+        let environment = |name: &str| (name == limit).then(|| "30".to_owned());
+        let env = spec(&setup, Preset::Vllm, &environment).map(|s| s.env).unwrap_or_default();
+        assert_eq!(env, [(limit.to_owned(), "30".to_owned())]);
+    }
 }
