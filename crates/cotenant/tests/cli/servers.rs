@@ -235,3 +235,81 @@ fn what_is_wrong_with_a_server_or_a_load_is_told_before_anything_starts() {
         assert!(!room.path().join("runs").exists(), "nothing was made for {lines}");
     }
 }
+
+/// Two servers, by sharing mode, on the simulated GPU.
+fn simulated(server: &str) -> String {
+    let mut text = String::from(
+        "format = 1\nname = \"simulated\"\ntitle = \"Servers\"\nsummary = \"x\"\n[measure]\nrepeats = [2, 2]\ntraced = 0\n",
+    );
+    text.push_str(&format!(
+        "[tenants.llm]\nserver = {server}\nload = {{ concurrency = 4, requests = 8, warmup = 2, prompt_tokens = 64, output_tokens = 32 }}\n"
+    ));
+    for (name, sharing) in [
+        ("turns", "\"processes\""),
+        ("mps", "\"mps\""),
+        ("quarter", "{ mode = \"mps\", percentage = [25, 25] }"),
+    ] {
+        text.push_str(&format!(
+            "[[trial]]\nname = \"{name}\"\nsharing = {sharing}\nprotocol = \"steady\"\ntenants = [{{ use = \"llm\", copies = 2 }}]\n"
+        ));
+    }
+    text
+}
+
+#[test]
+fn servers_share_the_simulated_gpu() {
+    let room = Room::new();
+    let word = "simulated-servers-3f9";
+    let server = format!(
+        "{{ preset = \"vllm\", model = \"somewhere/llama-3.2-3b\", served_name = \"{word}\", memory_share = 0.3, max_model_len = 512 }}"
+    );
+    room.file("servers.toml", &simulated(&server));
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "sim:h100-sxm5-80gb"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("SIMULATED"), "{}", ran.out);
+    none_left(word);
+    let summary = fs::read_to_string(run_folder(&room).join("summary.json")).expect("summary");
+    let summary: Value = serde_json::from_str(&summary).expect("JSON");
+    let metric = |trial: usize, name: &str| {
+        summary["trials"][trial]["metrics"][name]["value"].as_f64().unwrap_or(f64::NAN)
+    };
+    // A busy test machine makes times longer, alone and together.
+    for (trial, name, least, most) in [
+        (0, "solo_tpot_p50_ms.llm-1", 3.2, 4.5),
+        (0, "slowdown_tpot.llm-1", 1.8, 2.5),
+        (1, "solo_tpot_p50_ms.llm-1", 3.4, 4.8),
+        (1, "slowdown_tpot.llm-1", 1.4, 1.9),
+        (2, "solo_tpot_p50_ms.llm-1", 5.5, 8.0),
+    ] {
+        let v = metric(trial, name);
+        assert!(v >= least && v <= most, "trial {trial}: {name} is {v}, not {least} to {most}");
+    }
+}
+
+#[test]
+fn what_the_simulated_gpu_cannot_serve_is_told() {
+    let told = |server: &str, code: i32, parts: &[&str]| {
+        let room = Room::new();
+        room.file("servers.toml", &simulated(server));
+        let ran = room.cotenant(&["run", "servers.toml", "--device", "sim:h100-sxm5-80gb"]);
+        let kept = fs::read_to_string(run_folder(&room).join("outcomes.jsonl")).unwrap_or_default();
+        let all = format!("{}{}{kept}", ran.out, ran.err);
+        assert_eq!(ran.code, code, "{all}");
+        for part in parts {
+            assert!(all.contains(part), "`{part}` is not in\n{all}");
+        }
+    };
+    let vllm = |more: &str| format!("{{ preset = \"vllm\", max_model_len = 512, {more} }}");
+    told(
+        &vllm("model = \"gpt-9\", memory_share = 0.3"),
+        6,
+        &["skipped", "no model `gpt-9`", "cotenant models"],
+    );
+    told(&vllm("model = \"bert\", memory_share = 0.3"), 6, &["bert is no decoder"]);
+    told(&vllm("model = \"llama-3.2-3b\", memory_share = 0.6"), 1, &["share the GPU's memory", "1.20"]);
+    told(
+        &vllm("model = \"llama-3.1-8b\", memory_share = 0.2"),
+        1,
+        &["no room for a KV cache", "server.memory_share"],
+    );
+}

@@ -9,12 +9,14 @@ use crate::serving::{EngineModel, EngineSharing, EngineSpec};
 use crate::sharing::Layout;
 use cotenant_model::DeviceCard;
 use cotenant_servers::check_shares;
-use cotenant_spec::plan::{ServerPlan, ServerSetup, Sharing, TrialPlan, Workload};
+use cotenant_spec::plan::{ServerPlan, ServerSetup, Sharing, TenantPlan, TrialPlan, Workload};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// Memory that an engine needs beside weights and KV cache, bytes.
 const BESIDE: f64 = 2.0 * 1024.0 * 1024.0 * 1024.0;
+/// The preset of our token server.
+const OWN: &str = "token-server";
 /// Part of the card's memory that a server takes where it is not told.
 const SHARE: f64 = 0.9;
 /// Most sequences in a batch where nothing is said.
@@ -61,18 +63,14 @@ pub(super) fn stand_ins(
     layout: &Layout,
 ) -> Result<TrialPlan, TrialError> {
     let no = |why: String| Err(TrialError::Unavailable(why));
+    let stood_in = |t: &&TenantPlan| t.server().is_some_and(|s| s.setup.preset != OWN);
     let shares: Vec<(&str, Option<f64>)> = trial
         .tenants
         .iter()
+        .filter(stood_in)
         .filter_map(|t| Some((t.name.as_str(), t.server()?.setup.memory_share)))
         .collect();
-    if trial.tenants.len() > 1 {
-        let told = |s: &&(&str, Option<f64>)| s.1.is_some();
-        if shares.iter().any(|s| told(&s)) {
-            check_shares(&shares, card.spec.memory_bytes.0, 0)
-                .map_err(|e| TrialError::Failed(e.to_string()))?;
-        }
-    }
+    check_shares(&shares, card.spec.memory_bytes.0, 0).map_err(|e| TrialError::Failed(e.to_string()))?;
     let mut out = trial.clone();
     for (seat, t) in (0u32..).zip(&mut out.tenants) {
         let name = t.name.clone();
@@ -86,6 +84,10 @@ pub(super) fn stand_ins(
                 "tenant {name}: a server that somebody else runs is not on the simulated GPU"
             ));
         }
+        // Our own server has a pace of its own here as everywhere.
+        if plan.setup.preset == OWN {
+            continue;
+        }
         let percentage = layout
             .processes
             .iter()
@@ -95,8 +97,7 @@ pub(super) fn stand_ins(
             Sharing::Mps { .. } => EngineSharing::Mps,
             _ => EngineSharing::Turns,
         };
-        let even = if trial.tenants.len() > 1 { SHARE / trial.tenants.len() as f64 } else { SHARE };
-        let memory = plan.setup.memory_share.unwrap_or(even) * card.spec.memory_bytes.0 as f64;
+        let memory = plan.setup.memory_share.unwrap_or(SHARE) * card.spec.memory_bytes.0 as f64;
         let engine = engine(card, plan, memory).map_err(|e| match e {
             Unfit::Model(why) => TrialError::Unavailable(format!("tenant {name}: {why}")),
             Unfit::Memory(why) => TrialError::Failed(format!("tenant {name}: {why}")),
@@ -185,7 +186,7 @@ fn stand_in(setup: &ServerSetup, engine: &EngineSpec) -> Result<ServerSetup, Tri
         argv.extend(["--api-key-env".into(), escaped(name)]);
     }
     Ok(ServerSetup {
-        preset: "token-server".into(),
+        preset: OWN.into(),
         command: Some(argv),
         served_name: Some(model),
         api_key_env: setup.api_key_env.clone(),
