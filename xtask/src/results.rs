@@ -68,7 +68,7 @@ fn page(root: &Path) -> Result<String, String> {
         let real = read(&root.join(name))?;
         let sim = read(&root.join("simulated").join(name)).ok();
         let note = notes.get(name).ok_or_else(|| format!("find a sentence for `{name}` in notes.toml"))?;
-        section(&mut body, &real, sim.as_ref(), note);
+        section(&mut body, name, &real, sim.as_ref(), note);
         if let Some(s) = &sim {
             let comparison = compare(&real, s);
             // Of models the percentiles follow from the slowdowns.
@@ -76,7 +76,7 @@ fn page(root: &Path) -> Result<String, String> {
                 let _ = writeln!(
                     requests,
                     "| [{}](#{name}) | {} | {:.1} % | {:.1} % | {} | |",
-                    e.against,
+                    e.against.replacen(&real.manifest.name, name, 1),
                     e.rows,
                     100.0 * e.mean,
                     100.0 * e.worst,
@@ -150,7 +150,7 @@ fn has_models(run: &RunData) -> bool {
     run.manifest.trials.iter().any(|t| t.tenants.iter().any(|t| t.kind == "torch"))
 }
 
-fn section(out: &mut String, real: &RunData, sim: Option<&RunData>, note: &str) {
+fn section(out: &mut String, name: &str, real: &RunData, sim: Option<&RunData>, note: &str) {
     let m = &real.manifest;
     let models = has_models(real);
     let place = match m.section.as_str() {
@@ -162,9 +162,9 @@ fn section(out: &mut String, real: &RunData, sim: Option<&RunData>, note: &str) 
     let _ = write!(
         out,
         "## {}\n\n**{}** ({place}). {}\n\nRun of {}, cotenant {} ({}). ",
-        m.name, m.title, note, m.provenance.started, m.provenance.version, m.provenance.git_revision
+        name, m.title, note, m.provenance.started, m.provenance.version, m.provenance.git_revision
     );
-    for f in figures(m.name.as_str()) {
+    for f in figures(name) {
         let _ = write!(out, "[figure]({f}) ");
     }
     if models {

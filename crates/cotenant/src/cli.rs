@@ -217,6 +217,9 @@ pub struct LoadArgs {
     /// Replay a trace: Azure LLM, Mooncake, BurstGPT, or CSV or JSON lines of our own
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Replay every N-th request of the trace, from the I-th on; --rate is then that of the part
+    #[arg(long, value_name = "I/N", requires = "trace")]
+    pub trace_part: Option<String>,
     /// Number of requests (1,000 where neither this nor --duration is given)
     #[arg(long)]
     pub requests: Option<u64>,

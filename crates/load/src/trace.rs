@@ -243,6 +243,24 @@ impl Trace {
         Ok(Trace { records, length_ns, blocks: self.blocks.slice(first, end), ..*self })
     }
 
+    /// Every `of`-th record from the one with index `first` on: what the `first`-th of so many servers gets that take turns.
+    /// Times stay as they are, so that all parts have the same start.
+    ///
+    /// # Errors
+    /// There is no such record.
+    pub fn part(&self, first: usize, of: usize) -> Result<Trace, TraceError> {
+        let these = || (first..self.records.len()).step_by(of.max(1));
+        if these().next().is_none() {
+            return Err(TraceError::Ends { have: 0, asked: 1 });
+        }
+        let spans = these().filter_map(|i| self.blocks.spans.get(i).copied()).collect();
+        Ok(Trace {
+            records: these().map(|i| self.records[i]).collect(),
+            blocks: Blocks { ids: Arc::clone(&self.blocks.ids), spans },
+            ..*self
+        })
+    }
+
     /// Offsets of the arrivals, ns, ascending.
     ///
     /// # Errors

@@ -276,6 +276,7 @@ pub struct ServerLoad {
     pub arrivals: Option<String>,
     pub profile: Option<String>,
     pub trace: Option<String>,
+    pub trace_part: Option<String>,
     pub requests: Option<u32>,
     pub duration: Option<u64>,
     pub warmup: Option<u32>,

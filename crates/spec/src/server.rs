@@ -88,6 +88,11 @@ pub(crate) const LOAD_KEYS: &[Key] = &[
     ("profile", Shape::Text, "Open loop: `on-off(5s,15s)`, `ramp(0,2,60s)`, `step(30s,2)`."),
     ("trace", Shape::Text, "Open loop: path of a trace."),
     (
+        "trace_part",
+        Shape::Text,
+        "Open loop: `1/2` is the first of two equal parts of the trace, every other request; `rate` is then that of the part.",
+    ),
+    (
         "requests",
         Shape::Count(1.0, MAX_REQUESTS),
         "Requests of a phase; default 100, or as many as come in `duration`.",

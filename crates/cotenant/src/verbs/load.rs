@@ -68,6 +68,7 @@ fn options(a: &LoadArgs) -> Result<LoadOptions, Failure> {
         arrivals: a.arrivals.clone(),
         profile: a.profile.clone(),
         trace: text("--trace", &a.trace)?,
+        trace_part: a.trace_part.clone(),
         requests: a.requests,
         duration_ns: time("--duration", &a.duration)?,
         prompt_tokens: a.prompt_tokens.clone(),

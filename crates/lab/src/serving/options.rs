@@ -77,6 +77,8 @@ pub struct LoadOptions {
     pub profile: Option<String>,
     /// Text of a trace.
     pub trace: Option<String>,
+    /// `1/2`: the first of two equal parts of the trace, every other request.
+    pub trace_part: Option<String>,
     /// Most requests.
     pub requests: Option<u64>,
     /// Length of the load, ns.
@@ -263,11 +265,7 @@ impl LoadOptions {
         provenance: cotenant_store::format::Provenance,
     ) -> Result<Planned, LoadOptionError> {
         let dialect = endpoint.dialect();
-        let trace = self
-            .trace
-            .as_deref()
-            .map(|text| Trace::parse(text).map_err(|e| wrong("--trace", "the file", e.to_string())));
-        let trace = trace.transpose()?.map(Arc::new);
+        let trace = self.parsed_trace()?.map(Arc::new);
         let (source, arrivals, departures) = self.source(trace.as_deref())?;
         let (asks, asked) = self.asks(endpoint, model, trace.as_ref())?;
         let asks = match self.texts_seed {
@@ -336,12 +334,7 @@ impl LoadOptions {
     /// # Errors
     /// As [`LoadOptions::plan`].
     pub fn check(&self) -> Result<(), LoadOptionError> {
-        let trace = self
-            .trace
-            .as_deref()
-            .map(|text| Trace::parse(text).map_err(|e| wrong("--trace", "the file", e.to_string())))
-            .transpose()?;
-        self.source(trace.as_ref())?;
+        self.source(self.parsed_trace()?.as_ref())?;
         if let Some(mix) = &self.mix {
             classes(mix)?;
         }
@@ -349,6 +342,23 @@ impl LoadOptions {
         length("--prompt-tokens", self.prompt_tokens.as_deref(), 512)?;
         length("--output-tokens", self.output_tokens.as_deref(), 128)?;
         Ok(())
+    }
+
+    fn parsed_trace(&self) -> Result<Option<Trace>, LoadOptionError> {
+        let refused = |e: cotenant_load::TraceError| wrong("--trace", "the file", e.to_string());
+        let trace = self.trace.as_deref().map(|text| Trace::parse(text).map_err(refused)).transpose()?;
+        let Some(part) = &self.trace_part else { return Ok(trace) };
+        let Some(trace) = trace else {
+            return Err(LoadOptionError::Together("use --trace-part without --trace".into()));
+        };
+        let fail = || wrong("--trace-part", part, "a part is like 1/2, the first of two, or 2/2");
+        let (i, n) = part.split_once('/').ok_or_else(fail)?;
+        let (i, n): (usize, usize) =
+            (i.trim().parse().map_err(|_| fail())?, n.trim().parse().map_err(|_| fail())?);
+        if i == 0 || i > n {
+            return Err(fail());
+        }
+        trace.part(i - 1, n).map(Some).map_err(refused)
     }
 
     /// When requests are sent, in words too, and what the drawn times differ in from what was asked.
@@ -397,9 +407,12 @@ impl LoadOptions {
             };
             let mut times = scaled.offsets(until).map_err(refused)?;
             times.truncate(usize::try_from(requests).unwrap_or(usize::MAX));
+            let part = self.trace_part.as_ref().map_or_else(String::new, |p| format!(" (part {p} of it)"));
             let words = match self.rate {
-                Some(rate) => format!("trace of {} requests, stretched to {rate}/s", trace.records().len()),
-                None => format!("trace of {} requests, as recorded", trace.records().len()),
+                Some(rate) => {
+                    format!("trace of {} requests{part}, stretched to {rate}/s", trace.records().len())
+                }
+                None => format!("trace of {} requests{part}, as recorded", trace.records().len()),
             };
             return Ok((LoadSource::Open { times }, words, Vec::new()));
         }

@@ -37,6 +37,7 @@ pub fn load_options(l: &ServerLoad, seed: u64) -> Result<LoadOptions, String> {
         arrivals: l.arrivals.clone(),
         profile: l.profile.clone(),
         trace: text("trace", &l.trace)?,
+        trace_part: l.trace_part.clone(),
         requests: match (l.requests, l.duration) {
             (None, None) => Some(100),
             (n, _) => n.map(u64::from),
@@ -101,5 +102,7 @@ mod tests {
         assert!(e.contains("many"), "{e}");
         let open = ServerLoad { rate: Some(3.0), arrivals: Some("tidal".into()), ..ServerLoad::default() };
         assert!(load(open).unwrap_err().contains("tidal"));
+        let part = ServerLoad { rate: Some(3.0), trace_part: Some("3/2".into()), ..ServerLoad::default() };
+        assert!(load(part).unwrap_err().contains("--trace-part without --trace"));
     }
 }

@@ -336,6 +336,7 @@ impl Tenant {
                 profile: None,
                 think: None,
                 trace: None,
+                trace_part: None,
                 ..setup.load.clone()
             };
             let load = plan(&closed, "warm-up")?.load;

@@ -71,6 +71,26 @@ fn scaling_sets_the_mean_rate_and_keeps_the_variation() {
 }
 
 #[test]
+fn parts_are_every_nth_record_with_their_blocks_and_cover_the_trace() -> Result<(), Box<dyn std::error::Error>>
+{
+    let line = |t: u32, hash: u32| {
+        format!(
+            "{{\"timestamp\": {}, \"input_length\": 600, \"output_length\": 5, \"hash_ids\": [{hash}]}}\n",
+            t * 1000
+        )
+    };
+    let text: String = (0..5).map(|i| line(i, 10 + i)).collect();
+    let trace = Trace::parse(&text)?;
+    let (first, second) = (trace.part(0, 2)?, trace.part(1, 2)?);
+    let times = |t: &Trace| t.records().iter().map(|r| r.at_ns / 1_000_000_000).collect::<Vec<_>>();
+    assert_eq!((times(&first), times(&second)), (vec![0, 2, 4], vec![1, 3]));
+    assert_eq!((first.blocks(2), second.blocks(0)), (&[14][..], &[11][..]));
+    assert_eq!(trace.part(0, 1)?, trace);
+    assert!(trace.part(5, 6).is_err());
+    Ok(())
+}
+
+#[test]
 fn slices_by_time_keep_the_wait_and_slices_by_count_do_not() {
     let t = Trace::parse(include_str!("fixtures/mooncake.jsonl")).expect("a trace");
     let by_time = t.between(20 * MS, 4 * S).expect("a slice");
