@@ -127,7 +127,10 @@ impl SharingMode for Processes {
             .into_iter()
             .map(|t| ProcessPlan { tenants: vec![t], ..ProcessPlan::default() })
             .collect();
-        Layout { processes, shared_phase: true, time_sliced: true }
+        // Tenants that use another's server take turns in it and not on the GPU.
+        let own = |t: &&cotenant_spec::plan::TenantPlan| t.server().is_none_or(|s| s.setup.of.is_none());
+        let time_sliced = trial.tenants.len() < 2 || trial.tenants.iter().filter(own).count() > 1;
+        Layout { processes, shared_phase: true, time_sliced }
     }
 }
 

@@ -61,6 +61,8 @@ pub fn builtin() -> &'static [BuiltIn] {
         "models-stressors",
         "servers-regimes",
         "servers-neighbours",
+        "servers-loads",
+        "servers-adapters",
     )
 }
 

@@ -237,6 +237,8 @@ pub struct ServerSetup {
     pub preset: String,
     /// Address of a server that someone else runs.
     pub url: Option<String>,
+    /// Tenant of the trial whose server this one uses too.
+    pub of: Option<String>,
     /// Model as the server takes it.
     pub model: Option<String>,
     /// Command line instead of the preset's.
@@ -263,6 +265,13 @@ pub struct ServerSetup {
     pub startup: Option<u64>,
     /// Start beside the trial's other servers.
     pub start_together: bool,
+}
+
+impl ServerSetup {
+    /// Whether a server is started for this tenant, and no other's used.
+    pub fn starts(&self) -> bool {
+        self.url.is_none() && self.of.is_none()
+    }
 }
 
 /// The table `load` of an experiment: what `cotenant load` takes as options (`docs/serving.md`). Times in ns.

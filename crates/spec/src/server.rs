@@ -53,6 +53,11 @@ pub(crate) const SERVER_KEYS: &[Key] = &[
         "Kind of server: `vllm`, `sglang`, `llama-cpp`, `tgi`, `transformers-serve`, `mistral-rs`, `token-server` or `generic` (default, for `command` and `url`).",
     ),
     ("url", Shape::Text, "Address of a server that someone else runs; it is never stopped."),
+    (
+        "of",
+        Shape::Text,
+        "Tenant of the trial whose server this one uses too, for example by another adapter (`load.model`); no other key goes with it.",
+    ),
     ("model", Shape::Text, "Model as the server takes it: a path or a name."),
     (
         "command",
@@ -145,6 +150,14 @@ pub(crate) fn server(
     let wrong = |kind, key: &str, message: &str, help: &str| {
         Err(Issue::new(kind, at, format!("{path}.{key}"), message.to_owned()).help(help.to_owned()))
     };
+    if let Some(other) = SERVER_KEYS.iter().map(|k| k.0).find(|k| *k != "of" && has("of") && has(k)) {
+        return wrong(
+            ErrorKind::Impossible,
+            "of",
+            &format!("`of` uses the server of another tenant as it is, so it takes no `{other}`"),
+            "leave out one of them",
+        );
+    }
     if has("url") && (has("command") || has("args") || has("memory_share")) {
         return wrong(
             ErrorKind::Impossible,
@@ -153,7 +166,7 @@ pub(crate) fn server(
             "leave out the `url`, or what starts a server",
         );
     }
-    if preset == "generic" && !has("url") && !has("command") {
+    if preset == "generic" && !has("url") && !has("command") && !has("of") {
         return wrong(
             ErrorKind::Missing,
             "preset",
@@ -161,7 +174,7 @@ pub(crate) fn server(
             "for example `server = { preset = \"vllm\", model = \"models/llama-3.1-8b\" }`",
         );
     }
-    if !has("model") && !has("url") && !has("command") && preset != "token-server" {
+    if !has("model") && !has("url") && !has("command") && !has("of") && preset != "token-server" {
         return wrong(ErrorKind::Missing, "model", "the server has no `model`", "name a path or a model");
     }
     fields.insert("preset".into(), preset.into());

@@ -189,6 +189,40 @@ fn a_server_of_somebody_else_is_asked_and_stays() {
 }
 
 #[test]
+fn tenants_share_one_server_by_its_adapters() {
+    let room = Room::new();
+    let word = "one-server-of-two-5d2";
+    let owner = format!(
+        "server = {{ preset = \"token-server\", args = [\"--ttft\", \"10ms\", \"--itl\", \"2ms\", \"--model\", \"{word}\", \"--adapter\", \"red\"] }}\n\
+         load = {{ concurrency = 2, requests = 8, prompt_tokens = 16, output_tokens = 8 }}"
+    );
+    let guest = "server = { of = \"base\" }\nload = { model = \"red\", concurrency = 2, requests = 8, prompt_tokens = 16, output_tokens = 8 }";
+    room.file("servers.toml", &experiment(&[("red", guest), ("base", &owner)]));
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    none_left(word);
+    let folder = run_folder(&room);
+    let requests = lines(folder.join("requests.jsonl"));
+    let of = |phase: &str, tenant: &str| {
+        let one = |r: &&Value| (r["phase"].as_str(), r["tenant"].as_str()) == (Some(phase), Some(tenant));
+        requests.iter().filter(one).count()
+    };
+    assert!(of("shared", "red") >= 16 && of("shared", "base") >= 16 && of("solo", "red") == 16);
+    let warnings = fs::read_to_string(folder.join("warnings.jsonl")).unwrap_or_default();
+    assert!(!warnings.contains("time-sliced"), "one process alone has the GPU: {warnings}");
+
+    for (server, part) in [
+        ("{ of = \"nobody\" }", "which is no tenant"),
+        ("{ of = \"base\", model = \"m\" }", "takes no `model`"),
+    ] {
+        let guest = format!("server = {server}\nload = {{ concurrency = 1 }}");
+        room.file("wrong.toml", &experiment(&[("red", &guest), ("base", &owner)]));
+        let ran = room.cotenant(&["run", "wrong.toml", "--device", "host"]);
+        assert!(ran.code == 3 && ran.err.contains(part), "{} {}", ran.code, ran.err);
+    }
+}
+
+#[test]
 fn a_run_that_is_killed_leaves_no_server() {
     let room = Room::new();
     let word = "killed-run-5e9";

@@ -235,7 +235,7 @@ impl CudaBackend {
         let shares: Vec<(&str, Option<f64>)> = trial
             .tenants
             .iter()
-            .filter_map(|t| Some((t.name.as_str(), t.server().filter(|s| s.setup.url.is_none())?)))
+            .filter_map(|t| Some((t.name.as_str(), t.server().filter(|s| s.setup.starts())?)))
             .filter(|(_, s)| s.setup.preset != "token-server")
             .map(|(name, s)| (name, s.setup.memory_share))
             .collect();

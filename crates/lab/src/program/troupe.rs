@@ -6,7 +6,7 @@ use super::process::{Ear, Heard, Kit, Program, Start, end_all};
 use super::tracer::Tracer;
 use super::{cores, monotonic_ns, process};
 use crate::backend::{TenantRun, TrialError};
-use crate::serving::{Served, TenantSetup};
+use crate::serving::{SERVER_URL, Served, TenantSetup};
 use cotenant_spec::plan::{ModelSetup, Plan, TenantPlan, Workload};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -221,7 +221,7 @@ impl Troupe {
                 part.plan.name
             )));
         }
-        let setup = self.setup_line(part, 0);
+        let setup = self.setup_line(part, 0, &[]);
         let free = |h: &Held| !h.busy && h.key.as_ref() == Some(&key);
         // Best one that is set up just so, then one of the same model, then one that is nobody's yet.
         let found = self
@@ -353,7 +353,8 @@ impl Troupe {
     ) -> Result<(), TrialError> {
         // A server that looks how much memory is free while another one fills it takes too little or fails: one after
         // the other, unless said otherwise, and before anyone else.
-        let alone = |i: &usize| parts[*i].plan.server().is_some_and(|s| !s.setup.start_together);
+        let alone =
+            |i: &usize| parts[*i].plan.server().is_some_and(|s| s.setup.starts() && !s.setup.start_together);
         let servers: Vec<usize> = (0..parts.len()).filter(alone).collect();
         if !servers.is_empty() {
             // What programs say while another one is waited for is lost: all come to their first `ready` together.
@@ -362,7 +363,11 @@ impl Troupe {
         for i in servers {
             self.set_up_together(parts, handles, watchdog, &[i])?;
         }
-        self.set_up_together(parts, handles, watchdog, &(0..parts.len()).collect::<Vec<_>>())
+        // Those that use another's server must know where it is.
+        let borrows = |i: &usize| parts[*i].plan.server().is_some_and(|s| s.setup.of.is_some());
+        let (last, first): (Vec<usize>, Vec<usize>) = (0..parts.len()).partition(borrows);
+        self.set_up_together(parts, handles, watchdog, &first)?;
+        if last.is_empty() { Ok(()) } else { self.set_up_together(parts, handles, watchdog, &last) }
     }
 
     /// Sets up those of the parts whose places are in `who`, and waits until all others have come to their first `ready`.
@@ -377,8 +382,9 @@ impl Troupe {
         let nothing =
             Arm { warmup: 0, iterations: 0, until_stop: false, gap_ns: 0, arrivals: &[], repeat: None };
         let mut wanted_by: Vec<(u64, usize, Option<String>)> = Vec::new();
+        let peers: Vec<(&Part<'_>, u64)> = parts.iter().zip(handles.iter().copied()).collect();
         for (i, (part, id)) in parts.iter().zip(handles).enumerate() {
-            let line = who.contains(&i).then(|| self.setup_line(part, *id)).flatten();
+            let line = who.contains(&i).then(|| self.setup_line(part, *id, &peers)).flatten();
             wanted_by.push((*id, part.tenant, line));
         }
         for h in &mut self.held {
@@ -507,8 +513,9 @@ impl Troupe {
     }
 
     /// The `setup` line of a tenant, if its program takes one: the model's, with the sharing mode's environment; or
-    /// the server's, with where its files go.
-    fn setup_line(&self, part: &Part<'_>, handle: u64) -> Option<String> {
+    /// the server's, with where its files go. `peers`: the tenants of the trial with their handles, among which is whose
+    /// server it uses.
+    fn setup_line(&self, part: &Part<'_>, handle: u64, peers: &[(&Part<'_>, u64)]) -> Option<String> {
         if let Some(s) = part.plan.server() {
             let records = self.records(handle)?;
             let name = part.plan.name.clone();
@@ -516,7 +523,19 @@ impl Troupe {
                 Some(dir) => dir.join(format!("server-{name}-{handle}.log")),
                 None => records.with_file_name("server.log"),
             };
-            let (server, load) = (s.setup.clone(), s.load.clone());
+            let (mut server, load) = (s.setup.clone(), s.load.clone());
+            if let Some(of) = &s.setup.of {
+                let (owner, handle) = peers.iter().find(|(p, _)| p.plan.name == *of)?;
+                let facts = self.facts(*handle);
+                let url = facts.iter().find(|(k, _)| k == SERVER_URL).and_then(|(_, v)| v.as_str())?;
+                let theirs = &owner.plan.server()?.setup;
+                server = cotenant_spec::plan::ServerSetup {
+                    preset: theirs.preset.clone(),
+                    url: Some(url.to_owned()),
+                    api_key_env: theirs.api_key_env.clone(),
+                    ..Default::default()
+                };
+            }
             return serde_json::to_string(&TenantSetup { name, server, load, seed: s.seed, records, log })
                 .ok();
         }

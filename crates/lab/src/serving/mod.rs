@@ -18,4 +18,4 @@ pub use engine::{EngineModel, EngineSharing, EngineSpec, EngineStep};
 pub use options::{LoadOptionError, LoadOptions, Planned, VocabularyChoice, parse_slo, parse_time};
 pub use plan::{check, load_options};
 pub use selftest::{Check, self_test};
-pub use tenant::{Served, ServedClient, TenantSetup, serve};
+pub use tenant::{SERVER_URL, Served, ServedClient, TenantSetup, serve};

@@ -67,6 +67,14 @@ pub fn check(plan: &Plan) -> Result<(), String> {
         for t in &trial.tenants {
             let Some(server) = t.server() else { continue };
             let of = |why: String| format!("trial {}, tenant {}: {why}", trial.id, t.name);
+            if let Some(other) = &server.setup.of {
+                let owner = trial.tenants.iter().find(|o| o.name == *other).and_then(|o| o.server());
+                if owner.is_none_or(|o| !o.setup.starts()) {
+                    return Err(of(format!(
+                        "`server.of` is `{other}`, which is no tenant of the trial with a server of its own"
+                    )));
+                }
+            }
             let options = load_options(&server.load, server.seed).map_err(of)?;
             options.check().map_err(|e| of(e.to_string()))?;
             if let Some(slo) = &server.load.slo {

@@ -28,6 +28,8 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 const STOP_GRACE: Duration = Duration::from_secs(4);
 /// Time limit of the first request to a server.
 const FIRST: Duration = Duration::from_secs(120);
+/// The fact that tells where a server is.
+pub const SERVER_URL: &str = "server_url";
 /// Name of the file with the client's side of a phase, after that of the requests.
 const CLIENT: &str = "client";
 
@@ -281,12 +283,14 @@ impl Tenant {
                     (Running::Ours(Box::new(ours)), ready)
                 }
             };
+            let url = running.endpoint().url.to_string();
             self.server = Some(running);
             let ready = match ready {
                 Err(ServerError::Interrupted { .. }) if gone.get() => return Ok(false),
                 other => other?,
             };
             self.model = ready.served.first().cloned().unwrap_or_default();
+            self.fact(SERVER_URL, url);
             self.fact("server_version", ready.version);
             self.fact("server_startup_s", ready.startup.as_secs_f64());
             self.fact("served_models", ready.served);

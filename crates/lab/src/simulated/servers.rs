@@ -63,7 +63,7 @@ pub(super) fn stand_ins(
     layout: &Layout,
 ) -> Result<TrialPlan, TrialError> {
     let no = |why: String| Err(TrialError::Unavailable(why));
-    let stood_in = |t: &&TenantPlan| t.server().is_some_and(|s| s.setup.preset != OWN);
+    let stood_in = |t: &&TenantPlan| t.server().is_some_and(|s| s.setup.starts() && s.setup.preset != OWN);
     let shares: Vec<(&str, Option<f64>)> = trial
         .tenants
         .iter()
@@ -84,8 +84,8 @@ pub(super) fn stand_ins(
                 "tenant {name}: a server that somebody else runs is not on the simulated GPU"
             ));
         }
-        // Our own server has a pace of its own here as everywhere.
-        if plan.setup.preset == OWN {
+        // Our own server has a pace of its own here as everywhere, and who uses another tenant's has none.
+        if plan.setup.preset == OWN || plan.setup.of.is_some() {
             continue;
         }
         let percentage = layout
