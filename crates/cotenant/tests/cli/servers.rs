@@ -320,6 +320,33 @@ fn servers_share_the_simulated_gpu() {
     }
 }
 
+/// From the run through the process that drives a server to the server itself: a limit that is lost on the way makes every
+/// number of an emulation wrong, and nothing else shows it.
+#[test]
+fn the_limit_of_an_mps_client_reaches_its_server() {
+    let room = Room::new();
+    let script = format!(
+        "echo limit=$CUDA_MPS_ACTIVE_THREAD_PERCENTAGE >&2; exec {} token-server --port {{port}}",
+        env!("CARGO_BIN_EXE_cotenant")
+    );
+    let server = format!("{{ preset = \"token-server\", command = [\"sh\", \"-c\", \"{script}\"] }}");
+    room.file("servers.toml", &simulated(&server));
+    let args = ["run", "servers.toml", "--device", "sim:h100-sxm5-80gb"];
+    let of = |trial: &str| {
+        let ran = room.cotenant(&[&args[..], &["--only", trial, "--out", trial]].concat());
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+        let mut runs = fs::read_dir(room.path().join(trial)).expect("a folder");
+        let logs = runs.next().expect("a run").expect("entry").path().join("logs");
+        let all = fs::read_dir(logs).expect("logs").map(|f| f.expect("entry").path());
+        all.filter_map(|f| {
+            fs::read_to_string(f).ok()?.lines().find(|l| l.starts_with("limit=")).map(String::from)
+        })
+        .collect::<Vec<String>>()
+    };
+    assert_eq!(of("quarter"), ["limit=25", "limit=25"]);
+    assert_eq!(of("mps"), ["limit=", "limit="]);
+}
+
 #[test]
 fn what_the_simulated_gpu_cannot_serve_is_told() {
     let told = |server: &str, code: i32, parts: &[&str]| {

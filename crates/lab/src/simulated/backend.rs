@@ -166,7 +166,7 @@ impl SimBackend {
         };
         let seats = self.seats.insert(seats);
         let trial = stand_ins(&self.card, seats, trial, &layout)?;
-        let parts = parts(&trial);
+        let parts = parts(&trial, &layout);
         let watchdog = self.watchdog;
         let opened = self.troupe.cast(&parts).and_then(|handles| {
             self.troupe.clear_spare();

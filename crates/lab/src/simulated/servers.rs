@@ -201,8 +201,11 @@ fn escaped(text: &str) -> String {
     text.replace('{', "{{").replace('}', "}}")
 }
 
-/// The tenants as parts of a troupe.
-pub(super) fn parts(trial: &TrialPlan) -> Vec<Part<'_>> {
-    let part = |(tenant, plan)| Part { tenant, plan, env: Vec::new() };
+/// The tenants as parts of a troupe, with the environment that clients of a real GPU would get.
+pub(super) fn parts<'a>(trial: &'a TrialPlan, layout: &Layout) -> Vec<Part<'a>> {
+    let part = |(tenant, plan)| {
+        let process = layout.processes.iter().find(|p| !p.baseline && p.tenants.contains(&tenant));
+        Part { tenant, plan, env: process.map(|p| p.env.clone()).unwrap_or_default() }
+    };
     trial.tenants.iter().enumerate().map(part).collect()
 }
