@@ -113,21 +113,7 @@ impl Backend for HostBackend {
                 env: vec![("CUDA_VISIBLE_DEVICES".into(), String::new())],
             })
             .collect();
-        let watchdog = self.watchdog;
-        let opened = self.troupe.cast(&parts).and_then(|handles| {
-            self.troupe.clear_spare();
-            self.troupe.set_up(&parts, &handles, watchdog)?;
-            self.troupe.pin(&handles, trial.pin)?;
-            Ok(handles)
-        });
-        match opened {
-            Ok(handles) => {
-                Ok(Box::new(ProgramSession::new(&mut self.troupe, trial, handles, layout, watchdog)))
-            }
-            Err(e) => {
-                self.troupe.clear();
-                Err(e)
-            }
-        }
+        let session = ProgramSession::open(&mut self.troupe, trial, &parts, layout, self.watchdog)?;
+        Ok(Box::new(session))
     }
 }

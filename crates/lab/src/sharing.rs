@@ -37,6 +37,13 @@ pub struct Layout {
     pub time_sliced: bool,
 }
 
+impl Layout {
+    /// The process that a tenant runs in, beside others; not that of its baseline.
+    pub fn process_of(&self, tenant: usize) -> Option<&ProcessPlan> {
+        self.processes.iter().find(|p| !p.baseline && p.tenants.contains(&tenant))
+    }
+}
+
 /// A way to share a GPU.
 pub trait SharingMode {
     /// Where the trial's tenants go.

@@ -107,13 +107,7 @@ pub fn load(a: LoadArgs) -> Result<Code, Failure> {
     let options = options(&a)?;
     let slo = a.slo.as_deref().map(parse_slo).transpose().map_err(bad)?;
     let preset: Preset = a.preset.parse().map_err(bad)?;
-    let key = match &a.api_key_env {
-        None => None,
-        Some(name) => Some(
-            std::env::var(name)
-                .map_err(|_| bad(format_args!("read the key from the environment: {name} is not set")))?,
-        ),
-    };
+    let key = super::key_of(a.api_key_env.as_deref())?;
     let server = External::new("server", preset, &address, a.model.clone(), key).map_err(bad)?;
     let unreachable = |e: ServerError| match e {
         ServerError::Interrupted { .. } => Failure::new(Code::Interrupted, "reach the server: interrupted"),

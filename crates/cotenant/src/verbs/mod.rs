@@ -43,6 +43,16 @@ pub fn dispatch(verb: Verb) -> Result<Code, Failure> {
     }
 }
 
+/// The key in the environment variable of that name; `None`: no name was given.
+fn key_of(name: Option<&str>) -> Result<Option<String>, Failure> {
+    let read = |name: &str| {
+        std::env::var(name).map_err(|_| {
+            Failure::new(Code::BadInput, format!("read the key from the environment: {name} is not set"))
+        })
+    };
+    name.map(read).transpose()
+}
+
 /// Prints a value as pretty JSON.
 fn print_json<T: serde::Serialize>(v: &T) -> Result<Code, Failure> {
     let text =

@@ -37,13 +37,7 @@ pub fn token_server(a: TokenServerArgs) -> Result<Code, Failure> {
     };
     let shape =
         Shape { coalesce: !a.single_writes, tokens_per_chunk: a.tokens_per_chunk, ..Shape::default() };
-    let api_key = match &a.api_key_env {
-        None => None,
-        Some(name) => Some(
-            std::env::var(name)
-                .map_err(|_| bad(&format_args!("read the key from the environment: {name} is not set")))?,
-        ),
-    };
+    let api_key = super::key_of(a.api_key_env.as_deref())?;
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
     let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));

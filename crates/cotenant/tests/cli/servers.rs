@@ -7,11 +7,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// How each experiment begins.
+const HEAD: &str = "format = 1\nname = \"servers\"\ntitle = \"Servers\"\nsummary = \"x\"\n[measure]\nrepeats = [2, 2]\ntraced = 0\n";
+
 /// An experiment of one trial with these tenants.
 fn experiment(tenants: &[(&str, &str)]) -> String {
-    let mut text = String::from(
-        "format = 1\nname = \"servers\"\ntitle = \"Servers\"\nsummary = \"x\"\n[measure]\nrepeats = [2, 2]\ntraced = 0\n",
-    );
+    let mut text = String::from(HEAD);
     for (name, lines) in tenants {
         text.push_str(&format!("[tenants.{name}]\n{lines}\n"));
     }
@@ -272,9 +273,7 @@ fn what_is_wrong_with_a_server_or_a_load_is_told_before_anything_starts() {
 
 /// Two servers, by sharing mode, on the simulated GPU.
 fn simulated(server: &str) -> String {
-    let mut text = String::from(
-        "format = 1\nname = \"simulated\"\ntitle = \"Servers\"\nsummary = \"x\"\n[measure]\nrepeats = [2, 2]\ntraced = 0\n",
-    );
+    let mut text = String::from(HEAD);
     text.push_str(&format!(
         "[tenants.llm]\nserver = {server}\nload = {{ concurrency = 4, requests = 8, warmup = 2, prompt_tokens = 64, output_tokens = 32 }}\n"
     ));

@@ -232,13 +232,7 @@ impl CudaBackend {
 
     /// Whether the shares of memory of a trial's servers fit on the card.
     fn check_memory_shares(&self, trial: &TrialPlan) -> Result<(), TrialError> {
-        let shares: Vec<(&str, Option<f64>)> = trial
-            .tenants
-            .iter()
-            .filter_map(|t| Some((t.name.as_str(), t.server().filter(|s| s.setup.starts())?)))
-            .filter(|(_, s)| s.setup.preset != "token-server")
-            .map(|(name, s)| (name, s.setup.memory_share))
-            .collect();
+        let shares = crate::serving::memory_shares(trial);
         let total = self.sizes.dram.0;
         let begun = Instant::now();
         loop {

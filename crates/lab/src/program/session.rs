@@ -1,6 +1,6 @@
 //! A trial whose tenants are programs that nobody but the host runs: on the CPU, or on servers that stand for others.
 
-use super::troupe::{Order, Troupe};
+use super::troupe::{Order, Part, Troupe};
 use crate::backend::{Phase, PhaseRun, Session, TenantRun, TrialError};
 use crate::overlap;
 use crate::sharing::Layout;
@@ -21,16 +21,34 @@ pub struct ProgramSession<'s> {
 }
 
 impl<'s> ProgramSession<'s> {
-    /// A session of a trial whose programs are set up.
-    pub fn new(
+    /// Finds or starts the programs of a trial, of which `parts` are the tenants, and sets them up.
+    ///
+    /// # Errors
+    /// As [`Troupe::set_up`]; no program is then left.
+    pub fn open(
         troupe: &'s mut Troupe,
         trial: &TrialPlan,
-        handles: Vec<u64>,
+        parts: &[Part<'_>],
         layout: Layout,
         watchdog: Duration,
-    ) -> ProgramSession<'s> {
-        let schedules = vec![Vec::new(); trial.tenants.len()];
-        ProgramSession { troupe, trial: trial.clone(), handles, schedules, repeat: 0, layout, watchdog }
+    ) -> Result<ProgramSession<'s>, TrialError> {
+        let opened = troupe.cast(parts).and_then(|handles| {
+            troupe.clear_spare();
+            troupe.set_up(parts, &handles, watchdog)?;
+            troupe.pin(&handles, trial.pin)?;
+            Ok(handles)
+        });
+        match opened {
+            Ok(handles) => {
+                let schedules = vec![Vec::new(); trial.tenants.len()];
+                let trial = trial.clone();
+                Ok(ProgramSession { troupe, trial, handles, schedules, repeat: 0, layout, watchdog })
+            }
+            Err(e) => {
+                troupe.clear();
+                Err(e)
+            }
+        }
     }
 
     fn run_together(&mut self, who: &[usize], shared: bool) -> Result<Vec<TenantRun>, TrialError> {
@@ -55,15 +73,12 @@ impl<'s> ProgramSession<'s> {
 
 impl Session for ProgramSession<'_> {
     fn grants(&self) -> Vec<Grant> {
-        let one = |(i, t): (usize, &cotenant_spec::plan::TenantPlan)| {
-            let process = self.layout.processes.iter().find(|p| !p.baseline && p.tenants.contains(&i));
-            Grant {
-                tenant: t.name.clone(),
-                asked_sms: None,
-                given_sms: None,
-                percentage: process.and_then(|p| p.percentage),
-                priority: None,
-            }
+        let one = |(i, t): (usize, &cotenant_spec::plan::TenantPlan)| Grant {
+            tenant: t.name.clone(),
+            asked_sms: None,
+            given_sms: None,
+            percentage: self.layout.process_of(i).and_then(|p| p.percentage),
+            priority: None,
         };
         self.trial.tenants.iter().enumerate().map(one).collect()
     }

@@ -16,6 +16,6 @@ pub use client::Clients;
 pub use drive::{Control, Driven, LoadSource, Prepared, TenantLoad, drive, prepare};
 pub use engine::{EngineModel, EngineSharing, EngineSpec, EngineStep};
 pub use options::{LoadOptionError, LoadOptions, Planned, VocabularyChoice, parse_slo, parse_time};
-pub use plan::{check, load_options};
+pub use plan::{check, load_options, memory_shares};
 pub use selftest::{Check, self_test};
 pub use tenant::{SERVER_URL, Served, ServedClient, TenantSetup, serve};

@@ -1,7 +1,8 @@
 //! The load of a server tenant of an experiment, as the options of a load.
 
 use super::options::{LoadOptions, VocabularyChoice, parse_slo};
-use cotenant_spec::plan::{Plan, ServerLoad};
+use cotenant_servers::Preset;
+use cotenant_spec::plan::{Plan, ServerLoad, TenantPlan, TrialPlan};
 
 /// Time limit of a request where none is given, ns.
 const TIMEOUT_NS: u64 = 120_000_000_000;
@@ -58,6 +59,15 @@ pub fn load_options(l: &ServerLoad, seed: u64) -> Result<LoadOptions, String> {
     })
 }
 
+/// The shares of the card's memory of the servers that a trial starts. Our own token server needs none.
+pub fn memory_shares(trial: &TrialPlan) -> Vec<(&str, Option<f64>)> {
+    let share = |t: &'_ TenantPlan| {
+        let setup = &t.server()?.setup;
+        (setup.starts() && setup.preset != Preset::TokenServer.name()).then_some(setup.memory_share)
+    };
+    trial.tenants.iter().filter_map(|t| Some((t.name.as_str(), share(t)?))).collect()
+}
+
 /// Checks the loads of all server tenants before anything is started.
 ///
 /// # Errors
@@ -88,7 +98,6 @@ pub fn check(plan: &Plan) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cotenant_servers::Preset;
 
     #[test]
     fn presets_of_experiments_are_those_that_can_be_started() {

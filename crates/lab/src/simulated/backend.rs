@@ -167,21 +167,8 @@ impl SimBackend {
         let seats = self.seats.insert(seats);
         let trial = stand_ins(&self.card, seats, trial, &layout)?;
         let parts = parts(&trial, &layout);
-        let watchdog = self.watchdog;
-        let opened = self.troupe.cast(&parts).and_then(|handles| {
-            self.troupe.clear_spare();
-            self.troupe.set_up(&parts, &handles, watchdog)?;
-            Ok(handles)
-        });
-        match opened {
-            Ok(handles) => {
-                Ok(Box::new(ProgramSession::new(&mut self.troupe, &trial, handles, layout, watchdog)))
-            }
-            Err(e) => {
-                self.troupe.clear();
-                Err(e)
-            }
-        }
+        let session = ProgramSession::open(&mut self.troupe, &trial, &parts, layout, self.watchdog)?;
+        Ok(Box::new(session))
     }
 
     fn model(

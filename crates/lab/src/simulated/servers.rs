@@ -5,18 +5,16 @@
 
 use crate::backend::TrialError;
 use crate::program::Part;
-use crate::serving::{EngineModel, EngineSharing, EngineSpec};
+use crate::serving::{EngineModel, EngineSharing, EngineSpec, memory_shares};
 use crate::sharing::Layout;
 use cotenant_model::DeviceCard;
-use cotenant_servers::check_shares;
-use cotenant_spec::plan::{ServerPlan, ServerSetup, Sharing, TenantPlan, TrialPlan, Workload};
+use cotenant_servers::{Preset, check_shares};
+use cotenant_spec::plan::{ServerSetup, Sharing, TrialPlan, Workload};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// Memory that an engine needs beside weights and KV cache, bytes.
 const BESIDE: f64 = 2.0 * 1024.0 * 1024.0 * 1024.0;
-/// The preset of our token server.
-const OWN: &str = "token-server";
 /// Part of the card's memory that a server takes where it is not told.
 const SHARE: f64 = 0.9;
 /// Most sequences in a batch where nothing is said.
@@ -63,14 +61,8 @@ pub(super) fn stand_ins(
     layout: &Layout,
 ) -> Result<TrialPlan, TrialError> {
     let no = |why: String| Err(TrialError::Unavailable(why));
-    let stood_in = |t: &&TenantPlan| t.server().is_some_and(|s| s.setup.starts() && s.setup.preset != OWN);
-    let shares: Vec<(&str, Option<f64>)> = trial
-        .tenants
-        .iter()
-        .filter(stood_in)
-        .filter_map(|t| Some((t.name.as_str(), t.server()?.setup.memory_share)))
-        .collect();
-    check_shares(&shares, card.spec.memory_bytes.0, 0).map_err(|e| TrialError::Failed(e.to_string()))?;
+    check_shares(&memory_shares(trial), card.spec.memory_bytes.0, 0)
+        .map_err(|e| TrialError::Failed(e.to_string()))?;
     let mut out = trial.clone();
     for (seat, t) in (0u32..).zip(&mut out.tenants) {
         let name = t.name.clone();
@@ -85,38 +77,29 @@ pub(super) fn stand_ins(
             ));
         }
         // Our own server has a pace of its own here as everywhere, and who uses another tenant's has none.
-        if plan.setup.preset == OWN || plan.setup.of.is_some() {
+        if plan.setup.preset == Preset::TokenServer.name() || plan.setup.of.is_some() {
             continue;
         }
-        let percentage = layout
-            .processes
-            .iter()
-            .find(|p| !p.baseline && p.tenants.contains(&(seat as usize)))
-            .and_then(|p| p.percentage);
-        let sharing = match trial.sharing {
-            Sharing::Mps { .. } => EngineSharing::Mps,
-            _ => EngineSharing::Turns,
-        };
-        let memory = plan.setup.memory_share.unwrap_or(SHARE) * card.spec.memory_bytes.0 as f64;
-        let engine = engine(card, plan, memory).map_err(|e| match e {
-            Unfit::Model(why) => TrialError::Unavailable(format!("tenant {name}: {why}")),
-            Unfit::Memory(why) => TrialError::Failed(format!("tenant {name}: {why}")),
-        })?;
-        let engine = EngineSpec {
-            sharing,
+        let percentage = layout.process_of(seat as usize).and_then(|p| p.percentage);
+        let place = Place {
+            sharing: match trial.sharing {
+                Sharing::Mps { .. } => EngineSharing::Mps,
+                _ => EngineSharing::Turns,
+            },
             share: percentage.map_or(1.0, |p| p / 100.0),
-            gpu: Some(seats.path()),
             seat,
-            ..engine
         };
+        let engine = engine(card, seats, &name, &plan.setup, place)?;
         plan.setup = stand_in(&plan.setup, &engine)?;
     }
     Ok(out)
 }
 
-enum Unfit {
-    Model(String),
-    Memory(String),
+/// Where a server is at the GPU.
+struct Place {
+    sharing: EngineSharing,
+    share: f64,
+    seat: u32,
 }
 
 /// The number behind a flag of the server that is stood in for.
@@ -125,43 +108,49 @@ fn flag(setup: &ServerSetup, name: &str) -> Option<f64> {
     setup.args.get(at + 1)?.parse().ok()
 }
 
-/// What paces a server on a card with so many bytes of memory for it.
-fn engine(card: &DeviceCard, plan: &ServerPlan, memory: f64) -> Result<EngineSpec, Unfit> {
-    let named = plan.setup.model.as_deref().unwrap_or("llama-3.2-3b");
+/// What paces the server of a tenant.
+fn engine(
+    card: &DeviceCard,
+    seats: &Seats,
+    tenant: &str,
+    setup: &ServerSetup,
+    place: Place,
+) -> Result<EngineSpec, TrialError> {
+    let no = |why: String| TrialError::Unavailable(format!("tenant {tenant}: {why}"));
+    let named = setup.model.as_deref().unwrap_or("llama-3.2-3b");
     // A folder is called after its model, as a rule; its weights are not needed.
     let last = Path::new(named).file_name().and_then(|n| n.to_str()).unwrap_or(named);
     let model = cotenant_spec::models::find(named).or_else(|| cotenant_spec::models::find(last)).ok_or_else(|| {
-        Unfit::Model(format!(
+        no(format!(
             "the simulated GPU knows no model `{named}`: servers are simulated with the built-in decoders \
              (`cotenant models`)"
         ))
     })?;
-    let model = EngineModel::new(card, model).map_err(Unfit::Model)?;
+    let model = EngineModel::new(card, model).map_err(no)?;
+    let memory = setup.memory_share.unwrap_or(SHARE) * card.spec.memory_bytes.0 as f64;
     let cache =
-        flag(&plan.setup, "--kv-cache-memory-bytes").unwrap_or(memory - model.weight_bytes() as f64 - BESIDE);
+        flag(setup, "--kv-cache-memory-bytes").unwrap_or(memory - model.weight_bytes() as f64 - BESIDE);
     let blocks = cache / (model.kv_bytes_per_token() as f64 * f64::from(BLOCK));
     if blocks < 1.0 {
         let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
-        return Err(Unfit::Memory(format!(
-            "{:.1} GiB of memory leave no room for a KV cache beside {:.1} GiB of weights and {:.1} GiB for the engine; \
-             raise server.memory_share",
+        return Err(TrialError::Failed(format!(
+            "tenant {tenant}: {:.1} GiB of memory leave no room for a KV cache beside {:.1} GiB of weights and {:.1} GiB \
+             for the engine; raise server.memory_share",
             gib(memory),
             gib(model.weight_bytes() as f64),
             gib(BESIDE)
         )));
     }
-    let batch = flag(&plan.setup, "--max-num-seqs").map_or(BATCH, |n| n as u32);
-    let tokens = flag(&plan.setup, "--max-num-batched-tokens").map_or(BATCHED_TOKENS, |n| n as u32);
     Ok(EngineSpec {
         model,
-        sharing: EngineSharing::Turns,
-        share: 1.0,
-        gpu: None,
-        seat: 0,
-        max_running: batch,
+        sharing: place.sharing,
+        share: place.share,
+        gpu: Some(seats.path()),
+        seat: place.seat,
+        max_running: flag(setup, "--max-num-seqs").map_or(BATCH, |n| n as u32),
         kv_blocks: blocks as u32,
         block_tokens: BLOCK,
-        max_batched_tokens: tokens,
+        max_batched_tokens: flag(setup, "--max-num-batched-tokens").map_or(BATCHED_TOKENS, |n| n as u32),
     })
 }
 
@@ -186,7 +175,7 @@ fn stand_in(setup: &ServerSetup, engine: &EngineSpec) -> Result<ServerSetup, Tri
         argv.extend(["--api-key-env".into(), escaped(name)]);
     }
     Ok(ServerSetup {
-        preset: OWN.into(),
+        preset: Preset::TokenServer.name().into(),
         command: Some(argv),
         served_name: Some(model),
         api_key_env: setup.api_key_env.clone(),
@@ -204,8 +193,8 @@ fn escaped(text: &str) -> String {
 /// The tenants as parts of a troupe, with the environment that clients of a real GPU would get.
 pub(super) fn parts<'a>(trial: &'a TrialPlan, layout: &Layout) -> Vec<Part<'a>> {
     let part = |(tenant, plan)| {
-        let process = layout.processes.iter().find(|p| !p.baseline && p.tenants.contains(&tenant));
-        Part { tenant, plan, env: process.map(|p| p.env.clone()).unwrap_or_default() }
+        let env = layout.process_of(tenant).map(|p| p.env.clone()).unwrap_or_default();
+        Part { tenant, plan, env }
     };
     trial.tenants.iter().enumerate().map(part).collect()
 }
