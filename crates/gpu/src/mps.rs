@@ -1,7 +1,8 @@
 //! An MPS daemon of the run's own: private pipe and log folders, stopped when this value goes, on every path.
 //!
-//! A daemon that was there before is never touched. The control program is asked to quit through its own pipe;
-//! if it does not, its process (found by the pipe folder's lock owner, which we started) is killed.
+//! A daemon that was there before is never touched. The control program is asked to quit through its own pipe; if it
+//! does not, its process, which is our child, and the servers that it started are killed. No command is waited for
+//! without end: `quit` was seen never to come back on a server that still had clients.
 
 use crate::error::{Error, Result};
 use std::ffi::OsString;
@@ -87,6 +88,9 @@ fn is_alive(pid: u32) -> bool {
         .is_some_and(|p| rustix::process::test_kill_process(p).is_ok())
 }
 
+/// How long a command to the control program may take; `quit -t 2` itself waits 2 s for clients.
+const ANSWER: Duration = Duration::from_secs(6);
+
 /// A daemon of our own.
 #[derive(Debug)]
 pub struct Daemon {
@@ -158,7 +162,7 @@ impl Daemon {
         ]
     }
 
-    /// Sends one command to the control program and returns its answer.
+    /// Sends one command to the control program and returns its answer, which must come within [`ANSWER`].
     fn ask(&self, command: &str) -> Result<String> {
         let io = |source| Error::Io { path: self.control.clone(), source };
         let mut child = Command::new(&self.control)
@@ -171,6 +175,16 @@ impl Daemon {
             .map_err(io)?;
         if let Some(mut stdin) = child.stdin.take() {
             let _ = writeln!(stdin, "{command}");
+        }
+        // Answers are a line or two, which the pipe holds: they can be read when the program has ended.
+        let deadline = Instant::now() + ANSWER;
+        while child.try_wait().map_err(io)?.is_none() {
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Error::Mps(format!("no answer to `{command}` within {} s", ANSWER.as_secs())));
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
         let out = child.wait_with_output().map_err(io)?;
         if !out.status.success() {
@@ -192,11 +206,25 @@ impl Drop for Daemon {
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
+            let servers = children(child.id());
             let _ = child.kill();
             let _ = child.wait();
+            for server in servers {
+                let _ = rustix::process::kill_process(server, rustix::process::Signal::KILL);
+            }
         }
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+/// The processes that this one has started and that live.
+fn children(pid: u32) -> Vec<rustix::process::Pid> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks
+        .filter_map(|t| std::fs::read_to_string(t.path().join("children")).ok())
+        .flat_map(|list| list.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<i32>>())
+        .filter_map(rustix::process::Pid::from_raw)
+        .collect()
 }
 
 /// Asks the kernel to end the child when the thread that started it ends, so that a `kill -9` of the run leaves
@@ -225,6 +253,55 @@ fn end_with_parent(cmd: &mut Command, signal: rustix::process::Signal) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A daemon whose control program is this shell script.
+    fn daemon_of(script: &str, name: &str) -> Daemon {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = std::env::temp_dir().join(format!("cotenant-mps-test-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a temporary folder");
+        let control = dir.join("control");
+        std::fs::write(&control, format!("#!/bin/sh\n{script}\n")).expect("a script");
+        std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        Daemon { control, dir, child: None }
+    }
+
+    #[test]
+    fn a_command_that_never_comes_back_is_given_up() {
+        let daemon = daemon_of("exec sleep 60", "hung");
+        let before = Instant::now();
+        let error = daemon.ask("quit").expect_err("no answer").to_string();
+        assert!(error.contains("no answer to `quit`"), "{error}");
+        assert!(before.elapsed() < ANSWER + Duration::from_secs(5));
+        assert_eq!(daemon_of("read a; echo \"$a.\"", "quick").ask("quit").expect("an answer"), "quit.\n");
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_quit_is_killed_with_what_it_started() {
+        let mut daemon = daemon_of("exec true", "stubborn");
+        let mut cmd = Command::new("sh");
+        // The shell stays, as it has something to do behind the sleep.
+        cmd.args(["-c", "sleep 60; true"]);
+        let child = cmd.spawn().expect("a shell");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let server = loop {
+            if let Some(&server) = children(child.id()).first() {
+                break server;
+            }
+            assert!(Instant::now() < deadline, "the shell started nothing");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        daemon.child = Some(child);
+        drop(daemon);
+        // It is nobody's child now, so that init or a subreaper takes it away; until then it is a zombie.
+        let gone = || {
+            std::fs::read_to_string(format!("/proc/{}/stat", server.as_raw_nonzero()))
+                .map_or(true, |s| s.contains(") Z "))
+        };
+        while !gone() {
+            assert!(Instant::now() < deadline + Duration::from_secs(10), "the server lives on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 
     #[test]
     fn folders_of_dead_runs_go_and_of_living_ones_stay() {

@@ -66,6 +66,14 @@ const FREED: Duration = Duration::from_secs(10);
 /// Share of the device's memory beyond which processes of earlier trials are not kept: the next trial needs room.
 const KEEP_BELOW: f64 = 0.6;
 
+/// Clients end before their daemon: one that is told to quit while it has clients waits for them, forces its server to
+/// stop, and was seen to hang over it.
+impl Drop for CudaBackend {
+    fn drop(&mut self) {
+        self.start_over();
+    }
+}
+
 impl CudaBackend {
     /// Opens GPU `options.index`. No context is made in this process; workers make their own.
     ///
