@@ -110,7 +110,7 @@ pub enum ServerError {
     },
     /// It was not ready in time.
     #[error(
-        "start server `{server}`: it was not ready after {:.1} s; waited for {waited_for}{}{}",
+        "reach server `{server}`: it was not ready after {:.1} s; waited for {waited_for}{}{}",
         after.as_secs_f64(), because(last), tail(lines)
     )]
     TimedOut {

@@ -231,7 +231,8 @@ impl External {
         &self.endpoint
     }
 
-    /// Waits until it gives text to a real request, for at most `timeout`; see [`Server::wait_ready`].
+    /// Waits until it is there, for at most `timeout`, and then until it gives text to a real request, for at most `probe`:
+    /// some compile what they need only then. See [`Server::wait_ready`].
     ///
     /// # Errors
     /// It is not ready in time, serves another model, or gives no text.
@@ -295,6 +296,9 @@ impl Wait<'_> {
             Listed::Refused(error) => return Err(self.explained(error)),
         };
         let model = e.choose(&served)?;
+        if self.process.is_none() {
+            self.timeout = self.started.elapsed() + self.probe;
+        }
         self.first(&model)?;
         served.retain(|m| *m != model);
         served.insert(0, model);

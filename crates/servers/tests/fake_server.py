@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 port, behaviour = int(sys.argv[1]), sys.argv[2]
 file = sys.argv[3] if len(sys.argv) > 3 else None
@@ -78,6 +79,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if behaviour == "slow-first":
+            time.sleep(2)
         if not self.allowed():
             return
         if behaviour == "dies-at-work":

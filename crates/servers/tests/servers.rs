@@ -62,6 +62,20 @@ fn eventually(what: &str, mut f: impl FnMut() -> bool) {
     }
 }
 
+/// Some servers compile at their first request, long after they say that they are there.
+#[test]
+fn the_first_text_of_a_server_of_others_has_a_time_of_its_own() {
+    let case = Case::new();
+    let mut server = case.start(spec("slow-first")).unwrap();
+    server.wait_ready(LONG, &|| false).unwrap();
+    let url = format!("http://127.0.0.1:{}", server.port());
+    let other = External::new("other", Preset::Generic, &url, None, None).unwrap();
+    let second = Duration::from_secs(1);
+    assert!(other.wait_ready(second, LONG, &|| false).is_ok());
+    let e = other.wait_ready(LONG, second, &|| false).unwrap_err().to_string();
+    assert!(e.contains("a whole answer within 1.0 s"), "{e}");
+}
+
 #[test]
 fn a_server_is_ready_is_asked_and_ends() {
     let case = Case::new();
@@ -106,7 +120,7 @@ fn one_that_is_never_healthy_times_out() {
     assert!(after >= Duration::from_secs(4), "{after:?}");
     assert_eq!(waited_for, "its health check");
     assert!(
-        !lines.is_empty() && e.to_string().starts_with("start server `fake`: it was not ready after "),
+        !lines.is_empty() && e.to_string().starts_with("reach server `fake`: it was not ready after "),
         "{e}"
     );
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 /// How long a server may take to say that it is there.
 const THERE: Duration = Duration::from_secs(10);
 /// How long it may take to answer its first request.
-const FIRST: Duration = Duration::from_secs(60);
+const FIRST: Duration = Duration::from_secs(120);
 
 fn bad(e: impl std::fmt::Display) -> Failure {
     Failure::new(Code::BadInput, e.to_string())

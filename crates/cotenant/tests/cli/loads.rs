@@ -34,6 +34,34 @@ fn only_folder(out: &Path) -> PathBuf {
     one
 }
 
+/// Plain words are measured with texts of up to 256 words, which a short context refuses.
+#[test]
+fn words_are_calibrated_on_a_server_of_a_short_context() {
+    let server = server(Options { max_model_len: 100, ..paced() });
+    let out = tempfile::tempdir().expect("a folder");
+    let common = [
+        "--concurrency",
+        "2",
+        "--requests",
+        "10",
+        "--output-tokens",
+        "2",
+        "--vocabulary",
+        "plain",
+        "--prompt-tokens",
+    ];
+    let (code, said, err) = load(&server.url(), out.path(), &[&common[..], &["40"]].concat());
+    assert_eq!(code, 0, "{said}{err}");
+    assert!(said.contains("10 requests") && said.contains("plain words, calibrated"), "{said}");
+
+    let server = self::server(Options { max_model_len: 9, ..paced() });
+    let (code, said, err) = load(&server.url(), out.path(), &[&common[..], &["4"]].concat());
+    assert!(
+        code != 0 && err.contains("failed to calibrate the length of prompts: the server answered 400"),
+        "{said}{err}"
+    );
+}
+
 #[test]
 fn a_closed_loop_is_summarised_and_its_folder_can_be_reported_again() {
     let server = server(paced());

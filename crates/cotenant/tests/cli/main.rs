@@ -6,6 +6,7 @@ mod fixtures;
 mod interrupted_programs;
 mod loads;
 mod programs;
+mod real_servers;
 mod resume;
 mod room;
 mod servers;

@@ -1,6 +1,7 @@
 //! Loads on servers of language models: from what is asked to records.
 
 mod asks;
+mod calibrate;
 mod client;
 mod drive;
 mod engine;

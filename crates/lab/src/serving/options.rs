@@ -1,18 +1,18 @@
 //! A load as a user describes it, to what is driven.
 
+use super::calibrate::calibrate;
 use super::drive::{LoadSource, TenantLoad};
 use cotenant_load::{Arrivals, Lengths, Process, Profile, Step, Trace, Until, departs, shape, stream_seed};
 use cotenant_prompts::{
-    Asks, Calibration, Choice, Class, Form, Length, Mix, Order, Plain, Prefix, PromptFile, Replay, Synthetic,
-    Tokenizer, Vocabulary, Words,
+    Asks, Choice, Class, Form, Length, Mix, Order, Plain, Prefix, PromptFile, Replay, Synthetic, Tokenizer,
+    Vocabulary, Words,
 };
 use cotenant_serve::{Api, BodyOptions};
 use cotenant_servers::Endpoint;
-use cotenant_servers::http::{Request, send};
+
 use cotenant_store::serving::{LoadManifest, RequestLine, Slo};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Words that the made-up vocabulary of our own token server and of dummy tokenizers has.
 const WORDS: u32 = 32_000;
@@ -539,40 +539,4 @@ impl LoadOptions {
             }
         }
     }
-}
-
-/// Asks the server how many tokens texts of several lengths have.
-fn calibrate(endpoint: &Endpoint, model: &str, completions: bool) -> Result<Calibration, LoadOptionError> {
-    use rand::SeedableRng;
-    let dialect = endpoint.dialect();
-    let fail = |why: String| LoadOptionError::Calibrate(why);
-    let mut rng = rand_pcg::Pcg64::seed_from_u64(17);
-    let mut pairs = Vec::new();
-    for words in [8u32, 64, 64, 256, 256] {
-        let text = Plain::words(words, &mut rng);
-        let (path, mut body) = match dialect.completions_path.filter(|_| completions) {
-            Some(path) => (path, json!({"model": model, "prompt": text})),
-            None => {
-                (dialect.chat_path, json!({"model": model, "messages": [{"role": "user", "content": text}]}))
-            }
-        };
-        body[dialect.max_tokens_field] = 1.into();
-        let request = Request {
-            url: &endpoint.url,
-            path,
-            json: Some(&body.to_string()),
-            key: endpoint.key(),
-            limit: Duration::from_secs(120),
-        };
-        let answer = send(&request, &|| false).map_err(|e| fail(e.to_string()))?;
-        if answer.status != 200 {
-            let said: String = answer.text().chars().take(200).collect();
-            return Err(fail(format!("the server answered {}: {said}", answer.status)));
-        }
-        let parsed: Value = serde_json::from_slice(&answer.body).map_err(|e| fail(e.to_string()))?;
-        let tokens = parsed["usage"]["prompt_tokens"].as_u64().and_then(|n| u32::try_from(n).ok());
-        let tokens = tokens.ok_or_else(|| fail("the server does not count prompt tokens".into()))?;
-        pairs.push((words, tokens));
-    }
-    Calibration::fit(&pairs).map_err(|e| fail(e.to_string()))
 }
