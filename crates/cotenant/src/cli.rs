@@ -199,15 +199,25 @@ pub struct LoadArgs {
     /// Let answers end before the tokens asked for (else `ignore_eos` is sent, where the server knows it)
     #[arg(long)]
     pub may_end: bool,
-    /// Closed loop: so many users, each with one request at a time
+    /// Closed loop: so many users, each with one request at a time; several, such as 8,16,32, for a load at each; or a
+    /// range, such as 1..64, in which the most users are looked for that keep the --slo
     #[arg(long, value_name = "USERS")]
-    pub concurrency: Option<u32>,
+    pub concurrency: Option<String>,
     /// Pause of a user between requests
     #[arg(long, value_name = "TIME")]
     pub think: Option<String>,
-    /// Open loop: requests per second; with --trace, what the trace is stretched to
+    /// Open loop: requests per second; with --trace, what the trace is stretched to; several or a range as --concurrency
     #[arg(long, value_name = "PER_S")]
-    pub rate: Option<f64>,
+    pub rate: Option<String>,
+    /// Share of requests that must keep the --slo, in a range
+    #[arg(long, value_name = "SHARE", default_value = "95%")]
+    pub attain: String,
+    /// How near to each other the highest load that does and the lowest that does not must come, in a range
+    #[arg(long, value_name = "SHARE", default_value = "5%")]
+    pub within: String,
+    /// Most loads at a level of a range for which one load does not decide
+    #[arg(long, value_name = "LOADS", default_value_t = 3)]
+    pub repeats: u32,
     /// How arrivals of an open loop follow each other: poisson (default), constant, gamma(CV), weibull(CV)
     #[arg(long, value_name = "PROCESS")]
     pub arrivals: Option<String>,

@@ -10,5 +10,5 @@ pub mod telemetry;
 pub use folder::{
     Run, RunFolder, StoreError, check_writable, load, write_derived, write_summary, write_whole,
 };
-pub use load_folder::{LoadFolder, StoredLoad};
+pub use load_folder::{LoadFolder, SeriesFolder, StoredLoad};
 pub use telemetry::{Telemetry, load_telemetry};

@@ -7,12 +7,21 @@
 //!   gaps.json        times between chunks, as sketches by second
 //!   client.json      how the driving went; written last
 //!   summary.json     derived; `cotenant report` makes it again
+//!   figures/         likewise
+//!
+//! runs/20261121T030405Z-loads/
+//!   series.json      at which levels; written first, never changed
+//!   loads/           a folder like that above for each load, in their order
+//!   summary.json, series.csv, figures/
+//!                    derived
 //! ```
 
 use crate::StoreError;
 use crate::folder::{fresh_folder, io_error, pretty, read_lines, version, write_whole};
 use crate::format::FORMAT;
-use crate::serving::{ClientOutcome, LoadManifest, LoadSummary, RequestLine, RequestRecord};
+use crate::serving::{
+    ClientOutcome, LoadManifest, LoadSummary, RequestLine, RequestRecord, SeriesManifest, SeriesSummary,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -44,6 +53,20 @@ impl LoadFolder {
     /// [`StoreError::Io`].
     pub fn create(parent: &Path, stamp: &str, manifest: &LoadManifest) -> Result<LoadFolder, StoreError> {
         let path = fresh_folder(parent, &format!("{stamp}-load"))?;
+        write_whole(&path.join("load.json"), &pretty(manifest))?;
+        Ok(LoadFolder { path })
+    }
+
+    /// Makes the folder of a load of a series, `parent/name/`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn create_in(
+        series: &SeriesFolder,
+        name: &str,
+        manifest: &LoadManifest,
+    ) -> Result<LoadFolder, StoreError> {
+        let path = fresh_folder(&series.path.join(LOADS), name)?;
         write_whole(&path.join("load.json"), &pretty(manifest))?;
         Ok(LoadFolder { path })
     }
@@ -101,6 +124,63 @@ impl LoadFolder {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn write_summary(path: &Path, summary: &LoadSummary) -> Result<(), StoreError> {
+        write_whole(&path.join("summary.json"), &pretty(summary))
+    }
+}
+
+/// Where a series has its loads.
+const LOADS: &str = "loads";
+
+/// The folder of loads at several levels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesFolder {
+    path: PathBuf,
+}
+
+impl SeriesFolder {
+    /// Makes `parent/<stamp>-loads/` (with `-2`, `-3`, … if taken) and writes what is asked.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn create(parent: &Path, stamp: &str, manifest: &SeriesManifest) -> Result<SeriesFolder, StoreError> {
+        let path = fresh_folder(parent, &format!("{stamp}-loads"))?;
+        write_whole(&path.join("series.json"), &pretty(manifest))?;
+        Ok(SeriesFolder { path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a folder is one of a series.
+    pub fn is_one(path: &Path) -> bool {
+        path.join("series.json").is_file()
+    }
+
+    /// Reads what was asked, and the folders of its loads in the order of their names.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], [`StoreError::TooNew`], [`StoreError::Io`].
+    pub fn load(path: &Path) -> Result<(SeriesManifest, Vec<PathBuf>), StoreError> {
+        let manifest = json(&path.join("series.json"))?;
+        let loads = path.join(LOADS);
+        let mut all = Vec::new();
+        if loads.is_dir() {
+            for entry in std::fs::read_dir(&loads).map_err(io_error("read", &loads))? {
+                all.push(entry.map_err(io_error("read", &loads))?.path());
+            }
+        }
+        all.retain(|p| LoadFolder::is_one(p));
+        all.sort();
+        Ok((manifest, all))
+    }
+
+    /// Writes the derived summary.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn write_summary(path: &Path, summary: &SeriesSummary) -> Result<(), StoreError> {
         write_whole(&path.join("summary.json"), &pretty(summary))
     }
 }

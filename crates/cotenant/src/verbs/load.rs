@@ -4,13 +4,21 @@ use crate::cli::LoadArgs;
 use crate::exit::{Code, Failure};
 use cotenant_lab::backend::TrialError;
 use cotenant_lab::provenance::{gather, rfc3339};
-use cotenant_lab::serving::{Check, LoadOptions, VocabularyChoice, drive, parse_slo, parse_time, self_test};
-use cotenant_report::serving::{render_load, summarize_stored};
+use cotenant_lab::serving::{
+    Check, Levels, LoadOptions, Search, VocabularyChoice, drive, parse_levels, parse_slo, parse_time,
+    self_test, verdict,
+};
+use cotenant_load::stream_seed;
+use cotenant_report::serving::{
+    load_figures, render_load, render_series, series_csv, series_figures, summarize_series, summarize_stored,
+};
 use cotenant_servers::{External, Preset, ServerError};
-use cotenant_store::LoadFolder;
 use cotenant_store::format::FORMAT;
-use cotenant_store::serving::{ClientOutcome, LoadManifest, LoadSummary};
-use std::path::Path;
+use cotenant_store::serving::{
+    ClientOutcome, Level, LevelOf, LoadManifest, LoadSummary, SearchRecord, SeriesManifest, Slo,
+};
+use cotenant_store::{LoadFolder, SeriesFolder, write_derived};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -62,9 +70,9 @@ fn options(a: &LoadArgs) -> Result<LoadOptions, Failure> {
         completions: a.completions,
         whole_answers: a.no_stream,
         may_end: a.may_end,
-        concurrency: a.concurrency,
+        concurrency: None,
         think_ns: time("--think", &a.think)?.unwrap_or(0),
-        rate: a.rate,
+        rate: None,
         arrivals: a.arrivals.clone(),
         profile: a.profile.clone(),
         trace: text("--trace", &a.trace)?,
@@ -93,7 +101,84 @@ fn tells_simulated(server: &External) -> bool {
     endpoint.preset == Preset::TokenServer || list.is_some_and(|l| l.text().contains("(simulated)"))
 }
 
-/// Drives a load and summarises it.
+/// A server that is ready, and what every load on it has in common.
+struct Ground<'a> {
+    args: &'a LoadArgs,
+    server: External,
+    model: String,
+    version: Option<String>,
+    simulated: bool,
+    slo: Option<Slo>,
+    stop: &'a dyn Fn() -> bool,
+}
+
+/// Where the folder of a load is to be.
+enum Place<'a> {
+    Alone,
+    In(&'a SeriesFolder, Level),
+}
+
+/// How a load ended.
+struct Done {
+    path: PathBuf,
+    manifest: LoadManifest,
+    summary: LoadSummary,
+    interrupted: bool,
+}
+
+impl Done {
+    fn code(&self) -> Code {
+        match (self.interrupted, self.summary.failed.is_empty()) {
+            (true, _) => Code::Interrupted,
+            (false, false) => Code::TrialsFailed,
+            (false, true) => Code::Ok,
+        }
+    }
+}
+
+fn stamp() -> String {
+    rfc3339(SystemTime::now()).chars().filter(|c| c.is_ascii_alphanumeric()).collect()
+}
+
+impl Ground<'_> {
+    /// Drives one load and summarises it.
+    fn drive(&self, options: &LoadOptions, place: &Place<'_>) -> Result<Done, Failure> {
+        let a = self.args;
+        let provenance = gather(a.seed, super::run::GIT_REVISION);
+        let mut planned = options.plan(self.server.endpoint(), &self.model, provenance).map_err(bad)?;
+        let m = &mut planned.manifest;
+        (m.server_version, m.simulated) = (self.version.clone(), self.simulated);
+        (m.warmup, m.steady, m.slo) = (a.warmup, !a.whole, self.slo);
+        let folder = match place {
+            Place::Alone => LoadFolder::create(&a.out, &stamp(), m)?,
+            Place::In(series, level) => {
+                m.level = Some(*level);
+                let n = SeriesFolder::load(series.path())?.1.len() + 1;
+                LoadFolder::create_in(series, &format!("{n:03}"), m)?
+            }
+        };
+        let driven =
+            drive(vec![planned.load], u64::MAX, folder.requests()?, self.stop).map_err(|e| match e {
+                TrialError::Interrupted => Failure::new(Code::Interrupted, e.to_string()),
+                e => Failure::new(Code::TrialsFailed, e.to_string()),
+            })?;
+        let o = driven.outcome;
+        let client = ClientOutcome {
+            format: FORMAT,
+            wall_ns: o.wall_ns,
+            cpu_ns: driven.cpu_ns,
+            busiest: o.busiest,
+            peak_in_flight: o.peak_in_flight,
+            interrupted: o.interrupted,
+            start_ns: driven.start_ns,
+        };
+        folder.finish(&client, driven.gaps.first())?;
+        let (manifest, summary) = summarize_folder(folder.path())?;
+        Ok(Done { path: folder.path().to_owned(), manifest, summary, interrupted: o.interrupted })
+    }
+}
+
+/// Drives a load, or several, and summarises.
 pub fn load(a: LoadArgs) -> Result<Code, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
@@ -104,8 +189,8 @@ pub fn load(a: LoadArgs) -> Result<Code, Failure> {
         return check_self(a.json, &stop);
     }
     let address = a.url.clone().unwrap_or_default();
-    let options = options(&a)?;
     let slo = a.slo.as_deref().map(parse_slo).transpose().map_err(bad)?;
+    let (mut options, series) = asked(&a, slo)?;
     let preset: Preset = a.preset.parse().map_err(bad)?;
     let key = super::key_of(a.api_key_env.as_deref())?;
     let server = External::new("server", preset, &address, a.model.clone(), key).map_err(bad)?;
@@ -119,37 +204,183 @@ pub fn load(a: LoadArgs) -> Result<Code, Failure> {
         .clone()
         .or_else(|| ready.served.first().cloned())
         .ok_or_else(|| bad("know the model: the server lists none; give --model NAME"))?;
-    let provenance = gather(a.seed, super::run::GIT_REVISION);
-    let mut planned = options.plan(server.endpoint(), &model, provenance).map_err(bad)?;
-    let m = &mut planned.manifest;
-    m.server_version = ready.version;
-    m.simulated = tells_simulated(&server);
-    (m.warmup, m.steady, m.slo) = (a.warmup, !a.whole, slo);
+    let simulated = tells_simulated(&server);
+    let ground = Ground { args: &a, server, model, version: ready.version, simulated, slo, stop: &stop };
+    match series {
+        Some(manifest) => drive_series(&ground, &mut options, &manifest),
+        None => {
+            let done = ground.drive(&options, &Place::Alone)?;
+            show(&done.path, &done.manifest, &done.summary, a.json)?;
+            Ok(done.code())
+        }
+    }
+}
 
-    let stamp: String = rfc3339(SystemTime::now()).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-    let folder = LoadFolder::create(&a.out, &stamp, &planned.manifest)?;
-    let driven = drive(vec![planned.load], u64::MAX, folder.requests()?, &stop).map_err(|e| match e {
-        TrialError::Interrupted => Failure::new(Code::Interrupted, e.to_string()),
-        e => Failure::new(Code::TrialsFailed, e.to_string()),
-    })?;
-    let o = driven.outcome;
-    let client = ClientOutcome {
-        format: FORMAT,
-        wall_ns: o.wall_ns,
-        cpu_ns: driven.cpu_ns,
-        busiest: o.busiest,
-        peak_in_flight: o.peak_in_flight,
-        interrupted: o.interrupted,
-        start_ns: driven.start_ns,
+/// The options of a load, or of the first of a series.
+fn asked(a: &LoadArgs, slo: Option<Slo>) -> Result<(LoadOptions, Option<SeriesManifest>), Failure> {
+    let mut options = options(a)?;
+    let levels = |option, text: &Option<String>, whole| {
+        text.as_deref().map(|t| parse_levels(option, t, whole)).transpose().map_err(bad)
     };
-    folder.finish(&client, driven.gaps.first())?;
-    let (manifest, summary) = summarize_folder(folder.path())?;
-    show(folder.path(), &manifest, &summary, a.json)?;
-    Ok(match (o.interrupted, summary.failed.is_empty()) {
-        (true, _) => Code::Interrupted,
-        (false, false) => Code::TrialsFailed,
-        (false, true) => Code::Ok,
-    })
+    let rate = levels("--rate", &a.rate, false)?;
+    let users = levels("--concurrency", &a.concurrency, true)?;
+    let mut series = None;
+    for (over, levels) in [(LevelOf::Rate, rate), (LevelOf::Concurrency, users)] {
+        let (first, levels, search) = match levels {
+            None => continue,
+            Some(Levels::One(v)) => {
+                set(&mut options, over, v);
+                continue;
+            }
+            Some(Levels::Each(all)) => (all[0], all, None),
+            Some(Levels::Between(low, high)) => {
+                if slo.is_none() {
+                    return Err(bad(
+                        "search a range without --slo: it says what is looked for, such as ttft=200ms,tpot=50ms",
+                    ));
+                }
+                let search = SearchRecord {
+                    low,
+                    high,
+                    attain: share("--attain", &a.attain)?,
+                    within: share("--within", &a.within)?,
+                    repeats: a.repeats.max(1),
+                };
+                (low, Vec::new(), Some(search))
+            }
+        };
+        set(&mut options, over, first);
+        series = Some(SeriesManifest { format: FORMAT, over, levels, search });
+    }
+    options.check().map_err(bad)?;
+    Ok((options, series))
+}
+
+fn set(options: &mut LoadOptions, over: LevelOf, level: f64) {
+    match over {
+        LevelOf::Rate => options.rate = Some(level),
+        LevelOf::Concurrency => options.concurrency = Some(level as u32),
+    }
+}
+
+/// A share: `95%` or `0.95`.
+fn share(option: &str, text: &str) -> Result<f64, Failure> {
+    let value = match text.strip_suffix('%') {
+        Some(t) => t.trim().parse::<f64>().map(|v| v / 100.0),
+        None => text.parse::<f64>(),
+    };
+    match value {
+        Ok(v) if v > 0.0 && v <= 1.0 => Ok(v),
+        _ => Err(bad(format_args!(
+            "use {option} `{text}`: it is a share above 0 and up to 1, such as 95% or 0.95"
+        ))),
+    }
+}
+
+/// Loads at several levels, one after the other.
+fn drive_series(ground: &Ground<'_>, options: &mut LoadOptions, m: &SeriesManifest) -> Result<Code, Failure> {
+    let folder = SeriesFolder::create(&ground.args.out, &stamp(), m)?;
+    let mut code = Code::Ok;
+    let mut number = 0;
+    let mut one = |value: f64, repeat: u32| -> Result<LoadSummary, Failure> {
+        set(options, m.over, value);
+        // The same lengths and, of one repeat, the same drawn times at every level; never the same words, which a server may
+        // have in its cache.
+        options.seed = if repeat == 0 {
+            ground.args.seed
+        } else {
+            stream_seed(ground.args.seed, "repeat", repeat.into())
+        };
+        options.texts_seed = Some(stream_seed(ground.args.seed, "texts", number));
+        number += 1;
+        let done = ground.drive(options, &Place::In(&folder, Level { value, repeat }))?;
+        if !ground.args.json {
+            eprintln!("{}: {}", level_words(m.over, value), one_line(&done.summary));
+        }
+        match done.code() {
+            Code::Interrupted => return Err(Failure::new(Code::Interrupted, "drive all loads: interrupted")),
+            c if c != Code::Ok => code = c,
+            _ => {}
+        }
+        Ok(done.summary)
+    };
+    let driven = match m.search {
+        None => m.levels.iter().try_for_each(|&level| one(level, 0).map(drop)),
+        Some(s) => {
+            let whole = m.over == LevelOf::Concurrency;
+            let search = Search {
+                low: s.low,
+                high: s.high,
+                whole,
+                attain: s.attain,
+                within: s.within,
+                repeats: s.repeats,
+            };
+            let mut drive = |level, repeat| {
+                let goodput = one(level, repeat)?.goodput;
+                goodput.ok_or_else(|| Failure::new(Code::TrialsFailed, "count requests within the limits"))
+            };
+            search.run(&mut drive).map(drop)
+        }
+    };
+    // What was driven until then is kept and shown.
+    show_series(folder.path(), ground.args.json)?;
+    driven?;
+    // In a search some loads are meant to be too much.
+    Ok(if m.search.is_some() { Code::Ok } else { code })
+}
+
+fn level_words(over: LevelOf, value: f64) -> String {
+    match over {
+        LevelOf::Rate => format!("{value} requests/s"),
+        LevelOf::Concurrency => format!("{value} users"),
+    }
+}
+
+fn one_line(s: &LoadSummary) -> String {
+    let failed: u64 = s.failed.values().sum();
+    let within = s.goodput.map(|g| format!(", {:.1} % within the limits", 100.0 * g.share.value));
+    format!(
+        "{} requests, {failed} failed, {:.1} tokens/s{}",
+        s.requests,
+        s.output_tokens_per_s.value,
+        within.unwrap_or_default()
+    )
+}
+
+/// Summary, table and figures of a stored series, written beside it, and printed.
+pub fn show_series(path: &Path, json: bool) -> Result<(), Failure> {
+    let (m, paths) = SeriesFolder::load(path)?;
+    let mut loads = Vec::new();
+    for p in &paths {
+        loads.push(summarize_folder(p)?);
+    }
+    let judge = |of: &[LoadSummary]| {
+        let all: Option<Vec<_>> = of.iter().map(|s| s.goodput).collect();
+        Some(verdict(&all?, m.search?.attain))
+    };
+    let summary = summarize_series(&m, &loads, &judge);
+    SeriesFolder::write_summary(path, &summary)?;
+    write_derived(path, "series.csv", &series_csv(&m, &summary))?;
+    if let Some((one, _)) = loads.first() {
+        for (name, svg) in series_figures(&m, &summary, one) {
+            write_derived(path, &format!("figures/{name}"), &svg)?;
+        }
+    }
+    if json {
+        return super::print_json(&summary).map(drop);
+    }
+    let head = loads.first().map(|(one, _)| {
+        let simulated = if one.simulated { " · SIMULATED" } else { "" };
+        format!("{} on {}{simulated}\nthe first load: {}; {}\n", one.model, one.url, one.arrivals, one.asks)
+    });
+    super::print_text(&format!(
+        "{}{}\nloads: {}",
+        head.unwrap_or_default(),
+        render_series(&m, &summary),
+        path.display()
+    ));
+    Ok(())
 }
 
 /// The generator beside a server that knows the truth.
@@ -190,6 +421,9 @@ pub fn summarize_folder(path: &Path) -> Result<(LoadManifest, LoadSummary), Fail
     let stored = LoadFolder::load(path)?;
     let summary = summarize_stored(&stored);
     LoadFolder::write_summary(path, &summary)?;
+    for (name, svg) in load_figures(&stored, &summary) {
+        write_derived(path, &format!("figures/{name}"), &svg)?;
+    }
     Ok((stored.manifest, summary))
 }
 

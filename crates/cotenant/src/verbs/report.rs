@@ -3,7 +3,7 @@
 use crate::cli::ReportArgs;
 use crate::exit::{Code, Failure};
 use cotenant_report::{RunData, figures_for, metrics_csv, render_table, report_html, summarize};
-use cotenant_store::{LoadFolder, load, load_telemetry, write_derived, write_summary};
+use cotenant_store::{LoadFolder, SeriesFolder, load, load_telemetry, write_derived, write_summary};
 use std::path::{Path, PathBuf};
 
 /// Reads a run folder and computes its summary.
@@ -34,6 +34,10 @@ pub fn derive(path: &Path, data: &RunData) -> Result<PathBuf, Failure> {
 pub fn report(a: ReportArgs) -> Result<Code, Failure> {
     let mut summaries = Vec::new();
     for path in &a.runs {
+        if SeriesFolder::is_one(path) {
+            super::load::show_series(path, a.json)?;
+            continue;
+        }
         if LoadFolder::is_one(path) {
             let (manifest, summary) = super::load::summarize_folder(path)?;
             super::load::show(path, &manifest, &summary, a.json)?;

@@ -34,6 +34,63 @@ fn only_folder(out: &Path) -> PathBuf {
     one
 }
 
+#[test]
+fn several_levels_are_a_table_and_a_range_is_searched() {
+    // Eight at a time, each for 8 ms and nine tokens more: 470 a second at most.
+    let server = server(Options { running_limit: Some(8), ..paced() });
+    let out = tempfile::tempdir().expect("a folder");
+    let common =
+        ["--output-tokens", "10", "--prompt-tokens", "8", "--vocabulary", "words", "--slo", "ttft=60ms"];
+    let sweep = ["--concurrency", "2,1", "--requests", "20"];
+    let (code, said, err) = load(&server.url(), out.path(), &[&common[..], &sweep].concat());
+    assert_eq!(code, 0, "{said}{err}");
+    assert!(err.contains("2 users: 20 requests, 0 failed") && said.contains("SIMULATED"), "{said}{err}");
+    let folder = only_folder(out.path());
+    let kept = |name: &str| std::fs::read_to_string(folder.join(name)).expect("written");
+    let summary: serde_json::Value = serde_json::from_str(&kept("summary.json")).expect("JSON");
+    let levels: Vec<_> =
+        summary["points"].as_array().expect("points").iter().map(|p| p["level"].as_f64()).collect();
+    assert_eq!(levels, [Some(1.0), Some(2.0)]);
+    assert!(kept("series.csv").starts_with("concurrency,loads,metric,value,low,high\n1,1,completed_per_s,"));
+    assert!(folder.join("figures/figure-5-goodput.svg").is_file());
+    let texts: Vec<String> = (1..=2).map(|n| kept(&format!("loads/00{n}/load.json"))).collect();
+    assert!(
+        texts[0].contains("\"value\": 2.0") && texts[1].contains("\"value\": 1.0"),
+        "as they were driven"
+    );
+    assert!(folder.join("loads/001/figures/figure-1-times.svg").is_file());
+    std::fs::remove_file(folder.join("summary.json")).expect("removed");
+    let again = cotenant().arg("report").arg(&folder).output().expect("it runs");
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout) == said, "the same once more");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&kept("summary.json")).expect("JSON"), summary);
+
+    // At 40 a second nobody waits; at 4,000 nearly all do.
+    let found = tempfile::tempdir().expect("a folder");
+    let range = ["--rate", "40..4000", "--requests", "150", "--within", "60%", "--json"];
+    let (code, said, err) = load(&server.url(), found.path(), &[&common[..], &range].concat());
+    assert_eq!(code, 0, "{said}{err}");
+    let s: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let (kept, broken) = (s["kept"].as_f64().expect("found"), s["broken"].as_f64().expect("found"));
+    assert!(
+        kept >= 40.0 && broken <= 4000.0 && kept < broken && broken - kept <= 0.6 * broken,
+        "{kept} to {broken}"
+    );
+    assert!(broken > 100.0, "{broken}");
+
+    for (args, said) in [
+        (vec!["--rate", "8..2", "--slo", "ttft=1s"], "a range goes up"),
+        (vec!["--rate", "1..2"], "without --slo"),
+        (vec!["--concurrency", "1,1.5"], "whole numbers"),
+        (vec!["--rate", "1..2", "--slo", "ttft=1s", "--attain", "101%"], "--attain `101%`"),
+        (vec!["--rate", "1,2", "--concurrency", "1"], "--concurrency"),
+    ] {
+        let none = tempfile::tempdir().expect("a folder");
+        let (code, _, err) = load(&server.url(), none.path(), &args);
+        assert!(code == 3 && err.contains(said), "{args:?}: {code} {err}");
+        assert_eq!(std::fs::read_dir(none.path()).expect("it is there").count(), 0);
+    }
+}
+
 /// Plain words are measured with texts of up to 256 words, which a short context refuses.
 #[test]
 fn words_are_calibrated_on_a_server_of_a_short_context() {
@@ -220,7 +277,7 @@ fn wrong_options_say_what_would_be_right() {
     let out = tempfile::tempdir().expect("a folder");
     for (args, part) in [
         (vec![], "--concurrency, --rate or --trace"),
-        (vec!["--concurrency", "0"], "at least one user"),
+        (vec!["--concurrency", "0"], "whole numbers above 0"),
         (vec!["--concurrency", "2", "--rate", "3"], "a load is closed or open"),
         (vec!["--rate", "3", "--think", "1s"], "only users of a closed loop think"),
         (vec!["--rate", "0"], "rate"),
@@ -280,8 +337,12 @@ fn a_key_reaches_the_server_and_nothing_else() {
     let done = c.output().expect("it runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let mut all = vec![done.stdout, done.stderr];
-    for file in std::fs::read_dir(only_folder(out.path())).expect("there") {
-        all.push(std::fs::read(file.expect("read").path()).expect("read"));
+    let mut folders = vec![only_folder(out.path())];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("there") {
+            let path = entry.expect("read").path();
+            if path.is_dir() { folders.push(path) } else { all.push(std::fs::read(path).expect("read")) }
+        }
     }
     for bytes in all {
         assert!(!String::from_utf8_lossy(&bytes).contains(key));

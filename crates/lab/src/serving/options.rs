@@ -22,7 +22,7 @@ const COUNTED_NS: u64 = 1_000_000_000;
 const REQUESTS: u64 = 1000;
 
 /// What a load option is wrong about. Messages read after "failed to".
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadOptionError {
     /// An option's value is none.
     #[error("use {option} `{value}`: {why}")]
@@ -312,6 +312,7 @@ impl LoadOptions {
             timeout_s: self.timeout_ns as f64 / 1e9,
             body: self.body.clone(),
             departures,
+            level: None,
             provenance,
         };
         let load = TenantLoad {

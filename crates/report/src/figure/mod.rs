@@ -1,6 +1,7 @@
 //! Figures from plain data. They know nothing of runs: `crate::figures` turns records into them.
 
 mod bars;
+mod curves;
 mod density;
 mod frame;
 mod heat;
@@ -11,6 +12,7 @@ mod telemetry;
 mod timeline;
 
 pub use bars::{Bar, BarFigure, BarGroup, ReferenceMark};
+pub use curves::{CurveFigure, CurvePanel, PlainCurve};
 pub use density::{Curve, DensityFigure, DensityPanel};
 pub use frame::{Axis, Frame};
 pub use heat::HeatMap;
@@ -37,6 +39,8 @@ pub enum Figure {
     Heat(HeatMap),
     /// Densities of durations.
     Density(DensityFigure),
+    /// Panels of plain curves.
+    Curves(CurveFigure),
     /// Durations of iterations over time.
     Iterations(IterationFigure),
     /// GPU counters under a time line.
@@ -53,6 +57,7 @@ impl Figure {
             Figure::Strip(f) => f.svg(embed),
             Figure::Heat(f) => f.svg(embed),
             Figure::Density(f) => f.svg(embed),
+            Figure::Curves(f) => f.svg(embed),
             Figure::Iterations(f) => f.svg(embed),
             Figure::Telemetry(f) => f.svg(embed),
         }

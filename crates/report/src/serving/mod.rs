@@ -1,11 +1,15 @@
 //! Loads on servers: from the records of requests to their summary and table.
 
+mod figures;
+mod series;
 mod summary;
 mod table;
 #[cfg(test)]
 mod tests;
 mod window;
 
+pub use figures::load_figures;
+pub use series::{render_series, series_csv, series_figures, summarize_series};
 pub use summary::{ClientFacts, LoadOptions, summarize_load, summarize_stored};
 pub use table::render_load;
 pub use window::{Choice, choose};

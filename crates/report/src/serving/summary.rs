@@ -107,7 +107,7 @@ fn ms(from: u64, to: u64) -> f64 {
 }
 
 /// The times of one request by name, ms, but for gaps.
-fn times(r: &RequestRecord) -> Vec<(&'static str, f64)> {
+pub(super) fn times(r: &RequestRecord) -> Vec<(&'static str, f64)> {
     let mut out = Vec::with_capacity(9);
     let Some(sent) = r.sent_ns else { return out };
     out.push(("lateness", ms(r.intended_ns, sent)));
@@ -204,6 +204,8 @@ pub fn summarize_load(
         .map(|ns| ns as f64 / 1e9)
         .sum();
 
+    // Between n requests are n − 1 distances.
+    let offered_per_s = per_s(counted.len().saturating_sub(1) as f64);
     let goodput = options.slo.map(|slo| {
         let mut shares = Blocks::new(&window);
         let mut n = 0;
@@ -214,7 +216,8 @@ pub fn summarize_load(
         }
         let none = Ranged { value: 0.0, low: 0.0, high: 0.0 };
         let share = shares.mean().unwrap_or(none);
-        Goodput { slo, good: n, of: counted.len() as u64, share, per_s: per_s(n as f64) }
+        let per_s = offered_per_s * n as f64 / counted.len().max(1) as f64;
+        Goodput { slo, good: n, of: counted.len() as u64, share, per_s }
     });
 
     let mut limits = Vec::new();
@@ -242,7 +245,7 @@ pub fn summarize_load(
         resent: count(|r| r.resent),
         by_chunks: ok.iter().filter(|r| r.by_chunks).count() as u64,
         short: ok.iter().filter(|r| r.max_tokens > 0 && r.output_tokens < r.max_tokens).count() as u64,
-        offered_per_s: per_s(counted.len().saturating_sub(1) as f64),
+        offered_per_s,
         completed_per_s: per_s(completed.count() as f64),
         in_flight: if seconds > 0.0 { in_flight / seconds } else { 0.0 },
         total_tokens_per_s: output_tokens_per_s.value + per_s(prompts),

@@ -18,7 +18,8 @@ const TIMES: [(&str, &str); 10] = [
     ("lateness", "sent after intended"),
 ];
 
-fn number(v: f64) -> String {
+/// A number with four digits that count.
+pub(super) fn number(v: f64) -> String {
     let digits = match v.abs() {
         a if a >= 1000.0 => 0,
         a if a >= 100.0 => 1,

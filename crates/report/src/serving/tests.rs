@@ -2,7 +2,10 @@
 
 use super::*;
 use cotenant_stats::Gaps;
-use cotenant_store::serving::{Failure, FailureKind, RequestRecord, Slo};
+use cotenant_store::serving::{
+    Failure, FailureKind, LevelOf, LevelVerdict, LoadManifest, LoadSummary, RequestRecord, SearchRecord,
+    SeriesManifest, Slo,
+};
 
 const MS: u64 = 1_000_000;
 
@@ -142,4 +145,71 @@ fn nothing_and_nearly_nothing_do_no_harm() {
     assert_eq!(one.ok, 1);
     assert!(!one.times.contains_key("tpot"), "one token has none");
     render_load(&one);
+}
+
+/// A load of a series at a level whose requests take `ttft` ms to their first content.
+fn load_at(level: f64, repeat: u32, ttft: u64) -> (LoadManifest, LoadSummary) {
+    let manifest: LoadManifest = serde_json::from_value(serde_json::json!({
+        "format": 1, "url": "http://127.0.0.1:1", "preset": "generic", "model": "m", "server_version": null, "simulated": true,
+        "api": "chat", "stream": true, "asks": "x", "arrivals": "y", "open": true, "seed": 1, "warmup": 0, "steady": false,
+        "slo": {"ttft_ms": 100.0}, "in_flight": 10, "timeout_s": 1.0, "body": {}, "departures": [],
+        "level": {"value": level, "repeat": repeat},
+        "provenance": {"version": "0.1.0", "git_revision": "0123456789abcdef", "ptx_sha256": "", "seed": 1,
+            "started": "2026-01-01T00:00:00Z", "os": "x", "cpu": "x"},
+    }))
+    .expect("a manifest");
+    let records: Vec<_> = (0..100).map(|i| request(i, i * 100, 0, ttft + i / 2, 20)).collect();
+    (
+        manifest,
+        summary(&records, Choice::Whole { warmup: 0 }, Some(Slo { ttft_ms: Some(100.0), ..Slo::default() })),
+    )
+}
+
+#[test]
+fn loads_of_one_level_are_one_point_and_a_search_says_what_it_found() {
+    // TTFT from 20 to 69 ms, from 60 to 109 twice, from 90 to 139.
+    let loads = [load_at(8.0, 0, 90), load_at(2.0, 0, 20), load_at(4.0, 0, 60), load_at(4.0, 1, 60)];
+    let search = SearchRecord { low: 1.0, high: 8.0, attain: 0.9, within: 0.05, repeats: 3 };
+    let manifest =
+        SeriesManifest { format: 1, over: LevelOf::Rate, levels: Vec::new(), search: Some(search) };
+    let judge = |of: &[LoadSummary]| {
+        let share = of.iter().filter_map(|s| s.goodput).map(|g| g.share.value).sum::<f64>() / of.len() as f64;
+        Some(if share >= 0.9 { LevelVerdict::Kept } else { LevelVerdict::BrokenPerhaps })
+    };
+    let s = summarize_series(&manifest, &loads, &judge);
+    let facts: Vec<_> = s.points.iter().map(|p| (p.level, p.loads, p.requests, p.failed)).collect();
+    assert_eq!(facts, [(2.0, 1, 100, 0), (4.0, 2, 200, 0), (8.0, 1, 100, 0)]);
+    assert_eq!((s.kept, s.broken), (Some(2.0), Some(4.0)));
+    near(s.points[1].metrics["slo_share"].value, 0.82, 1e-9);
+    near(s.points[0].metrics["goodput_per_s"].value, 10.0, 1e-9);
+    insta::assert_snapshot!("series_table", render_series(&manifest, &s));
+    insta::assert_snapshot!("series_csv", series_csv(&manifest, &s));
+    let figures = series_figures(&manifest, &s, &loads[0].0);
+    let names: Vec<_> = figures.iter().map(|f| f.0.as_str()).collect();
+    assert_eq!(names.len(), 5, "{names:?}");
+    insta::assert_snapshot!("series_figure_goodput", &figures[4].1);
+}
+
+#[test]
+fn a_level_that_keeps_the_limits_above_one_that_does_not_is_not_what_was_found() {
+    let search = SearchRecord { low: 1.0, high: 8.0, attain: 0.9, within: 0.05, repeats: 1 };
+    let manifest =
+        SeriesManifest { format: 1, over: LevelOf::Concurrency, levels: Vec::new(), search: Some(search) };
+    let loads = [load_at(1.0, 0, 20), load_at(2.0, 0, 90), load_at(4.0, 0, 20)];
+    let judge = |of: &[LoadSummary]| {
+        let kept = of[0].goodput.is_some_and(|g| g.share.value >= 0.9);
+        Some(if kept { LevelVerdict::Kept } else { LevelVerdict::Broken })
+    };
+    let s = summarize_series(&manifest, &loads, &judge);
+    assert_eq!((s.kept, s.broken), (Some(1.0), Some(2.0)));
+}
+
+#[test]
+fn a_load_is_drawn_by_its_times_and_over_time() {
+    let (manifest, _) = load_at(1.0, 0, 20);
+    let requests: Vec<_> = (0..40).map(|i| request(i, i * 100, 0, 20 + i, 20)).collect();
+    let stored = cotenant_store::StoredLoad { manifest, requests, gaps: None, client: None };
+    let figures = load_figures(&stored, &summarize_stored(&stored));
+    insta::assert_snapshot!("load_figure_times", &figures[0].1);
+    insta::assert_snapshot!("load_figure_over_time", &figures[1].1);
 }
