@@ -51,6 +51,7 @@ fn generate() -> Result<BTreeMap<String, String>, Failure> {
     schemas.push(("device-card.schema.json", schema_for!(cotenant_model::DeviceCard)));
     schemas.push(("recorded-timeline.schema.json", schema_for!(cotenant_sim::Recorded)));
     schemas.push(("comparison.schema.json", schema_for!(cotenant_report::Comparison)));
+    schemas.push(("load-comparison.schema.json", schema_for!(cotenant_report::serving::LoadComparison)));
     let mut files = BTreeMap::new();
     for (name, schema) in schemas {
         let text = serde_json::to_string_pretty(&schema).map_err(|e| format!("print {name}: {e}"))? + "\n";

@@ -134,9 +134,9 @@ pub struct ReportArgs {
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Run folder
+    /// Run folder, or the folder of a load or of several
     pub a: PathBuf,
-    /// Run folder to compare with; absent with `--reference`
+    /// Folder of the same kind to compare with; absent with `--reference`
     #[arg(required_unless_present = "reference")]
     pub b: Option<PathBuf>,
     /// Compare with the reference values that the experiment carries

@@ -10,12 +10,14 @@ use cotenant_lab::serving::{
 };
 use cotenant_load::stream_seed;
 use cotenant_report::serving::{
-    load_figures, render_load, render_series, series_csv, series_figures, summarize_series, summarize_stored,
+    LoadSide, load_figures, render_load, render_series, series_csv, series_figures, summarize_series,
+    summarize_stored,
 };
 use cotenant_servers::{External, Preset, ServerError};
 use cotenant_store::format::FORMAT;
 use cotenant_store::serving::{
-    ClientOutcome, Level, LevelOf, LoadManifest, LoadSummary, SearchRecord, SeriesManifest, Slo,
+    ClientOutcome, Level, LevelOf, LoadManifest, LoadSummary, SearchRecord, SeriesManifest, SeriesSummary,
+    Slo,
 };
 use cotenant_store::{LoadFolder, SeriesFolder, write_derived};
 use std::path::{Path, PathBuf};
@@ -348,18 +350,40 @@ fn one_line(s: &LoadSummary) -> String {
     )
 }
 
-/// Summary, table and figures of a stored series, written beside it, and printed.
-pub fn show_series(path: &Path, json: bool) -> Result<(), Failure> {
+type Summarised = (LoadManifest, LoadSummary);
+
+/// A stored series, summarised anew.
+fn summarize_all(path: &Path) -> Result<(SeriesManifest, Vec<Summarised>, SeriesSummary), Failure> {
     let (m, paths) = SeriesFolder::load(path)?;
-    let mut loads = Vec::new();
-    for p in &paths {
-        loads.push(summarize_folder(p)?);
-    }
+    let loads = paths.iter().map(|p| summarize_folder(p)).collect::<Result<Vec<_>, _>>()?;
     let judge = |of: &[LoadSummary]| {
         let all: Option<Vec<_>> = of.iter().map(|s| s.goodput).collect();
         Some(verdict(&all?, m.search?.attain))
     };
     let summary = summarize_series(&m, &loads, &judge);
+    Ok((m, loads, summary))
+}
+
+/// Whether a folder is one of a load, or of a series of loads.
+pub fn is_load(path: &Path) -> bool {
+    LoadFolder::is_one(path) || SeriesFolder::is_one(path)
+}
+
+/// A stored load or series as one side of a comparison.
+pub fn side(path: &Path) -> Result<LoadSide, Failure> {
+    if !SeriesFolder::is_one(path) {
+        let (m, s) = summarize_folder(path)?;
+        return Ok(LoadSide::of_load(&m, &s));
+    }
+    let (m, loads, summary) = summarize_all(path)?;
+    let one =
+        loads.first().ok_or_else(|| bad(format_args!("compare {}: it has no loads", path.display())))?;
+    Ok(LoadSide::of_series(&m, &one.0, &summary))
+}
+
+/// Summary, table and figures of a stored series, written beside it, and printed.
+pub fn show_series(path: &Path, json: bool) -> Result<(), Failure> {
+    let (m, loads, summary) = summarize_all(path)?;
     SeriesFolder::write_summary(path, &summary)?;
     write_derived(path, "series.csv", &series_csv(&m, &summary))?;
     if let Some((one, _)) = loads.first() {
@@ -417,7 +441,7 @@ fn render_checks(checks: &[Check]) -> String {
 }
 
 /// Summary of a stored load, written beside it.
-pub fn summarize_folder(path: &Path) -> Result<(LoadManifest, LoadSummary), Failure> {
+pub fn summarize_folder(path: &Path) -> Result<Summarised, Failure> {
     let stored = LoadFolder::load(path)?;
     let summary = summarize_stored(&stored);
     LoadFolder::write_summary(path, &summary)?;

@@ -64,6 +64,18 @@ fn several_levels_are_a_table_and_a_range_is_searched() {
     assert!(again.status.success() && String::from_utf8_lossy(&again.stdout) == said, "the same once more");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&kept("summary.json")).expect("JSON"), summary);
 
+    // Beside itself nothing differs; beside a single load it is refused.
+    let compare = |b: &Path| {
+        let ran = cotenant().arg("compare").args([folder.as_path(), b]).output().expect("it runs");
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        (ran.status.code(), text(&ran.stdout), text(&ran.stderr))
+    };
+    let (code, said, err) = compare(&folder);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(said.contains("ttft_p99_ms") && said.contains("1.000") && !said.contains("higher"), "{said}");
+    let (code, _, err) = compare(&folder.join("loads/001"));
+    assert!(code == Some(3) && err.contains("several concurrencies with one load"), "{code:?} {err}");
+
     // At 40 a second nobody waits; at 4,000 nearly all do.
     let found = tempfile::tempdir().expect("a folder");
     let range = ["--rate", "40..4000", "--requests", "150", "--within", "60%", "--json"];

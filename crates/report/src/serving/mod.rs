@@ -1,5 +1,6 @@
 //! Loads on servers: from the records of requests to their summary and table.
 
+mod compare;
 mod figures;
 mod series;
 mod summary;
@@ -8,6 +9,7 @@ mod table;
 mod tests;
 mod window;
 
+pub use compare::{LoadComparison, LoadRow, LoadSide, RatioVerdict, compare_loads, render_load_comparison};
 pub use figures::load_figures;
 pub use series::{render_series, series_csv, series_figures, summarize_series};
 pub use summary::{ClientFacts, LoadOptions, summarize_load, summarize_stored};

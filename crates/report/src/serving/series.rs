@@ -10,7 +10,8 @@ use cotenant_store::serving::{
 };
 use std::collections::BTreeMap;
 
-fn measured(s: &LoadSummary) -> BTreeMap<String, Ranged> {
+/// What is kept of a load, by name.
+pub(super) fn measured(s: &LoadSummary) -> BTreeMap<String, Ranged> {
     let exact = |v: f64| Ranged { value: v, low: v, high: v };
     let mut out = BTreeMap::from([
         ("offered_per_s".to_owned(), exact(s.offered_per_s)),
