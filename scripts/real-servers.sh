@@ -19,6 +19,8 @@ case "${1:-}" in
     ;;
 esac
 
+cargo nextest --version >/dev/null 2>&1 || { echo "real-servers.sh: cargo-nextest is missing; scripts/test.sh installs it" >&2; exit 1; }
+
 vllm=0.32.0 torch=2.13.0
 place=${COTENANT_REAL_SERVERS:-$PWD/.ctk/real-servers}
 began=$SECONDS
@@ -27,12 +29,20 @@ made_from=$(cat scripts/real-servers/* scripts/random-adapter.py "$0" | sha256su
 if [ "$(cat "$place/made-from" 2>/dev/null)" != "$made_from" ]; then
     [ "$install" = 1 ] || { echo "real-servers.sh: nothing, or something else, is in $place; run without --no-install" >&2; exit 1; }
     python=
-    for p in python3 python3.13 python3.12 python3.11; do
-        if "$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            python=$p
-            break
-        fi
-    done
+    find_python() {
+        for p in python3 python3.13 python3.12 python3.11; do
+            if "$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+                python=$p
+                return
+            fi
+        done
+    }
+    find_python
+    if [ -z "$python" ] && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv >/dev/null
+        find_python
+    fi
     [ -n "$python" ] || { echo "real-servers.sh: Python 3.11 or newer with venv is missing" >&2; exit 1; }
     rm -rf "$place"
     mkdir -p "$place/hub"
