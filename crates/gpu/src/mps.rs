@@ -177,14 +177,10 @@ impl Daemon {
             let _ = writeln!(stdin, "{command}");
         }
         // Answers are a line or two, which the pipe holds: they can be read when the program has ended.
-        let deadline = Instant::now() + ANSWER;
-        while child.try_wait().map_err(io)?.is_none() {
-            if Instant::now() > deadline {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(Error::Mps(format!("no answer to `{command}` within {} s", ANSWER.as_secs())));
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if !ended_within(&mut child, ANSWER) {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Error::Mps(format!("no answer to `{command}` within {} s", ANSWER.as_secs())));
         }
         let out = child.wait_with_output().map_err(io)?;
         if !out.status.success() {
@@ -198,22 +194,30 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = self.ask("quit -t 2");
-            let deadline = Instant::now() + Duration::from_secs(5);
-            while Instant::now() < deadline {
-                if matches!(child.try_wait(), Ok(Some(_))) {
-                    let _ = std::fs::remove_dir_all(&self.dir);
-                    return;
+            if !ended_within(&mut child, Duration::from_secs(5)) {
+                let servers = children(child.id());
+                let _ = child.kill();
+                let _ = child.wait();
+                for server in servers {
+                    let _ = rustix::process::kill_process(server, rustix::process::Signal::KILL);
                 }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            let servers = children(child.id());
-            let _ = child.kill();
-            let _ = child.wait();
-            for server in servers {
-                let _ = rustix::process::kill_process(server, rustix::process::Signal::KILL);
             }
         }
         let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Waits for the end of a child; false if it has not come by then.
+fn ended_within(child: &mut Child, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if matches!(child.try_wait(), Ok(Some(_))) {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

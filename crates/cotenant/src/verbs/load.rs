@@ -5,13 +5,13 @@ use crate::exit::{Code, Failure};
 use cotenant_lab::backend::TrialError;
 use cotenant_lab::provenance::{gather, rfc3339};
 use cotenant_lab::serving::{
-    Check, Levels, LoadOptions, Search, VocabularyChoice, drive, parse_levels, parse_slo, parse_time,
+    Check, Levels, LoadOptions, VocabularyChoice, drive, parse_levels, parse_slo, parse_time, search,
     self_test, verdict,
 };
 use cotenant_load::stream_seed;
 use cotenant_report::serving::{
-    LoadSide, load_figures, render_load, render_series, series_csv, series_figures, summarize_series,
-    summarize_stored,
+    LoadSide, load_figures, render_load, render_series, series_csv, series_figures, served_by,
+    summarize_series, summarize_stored,
 };
 use cotenant_servers::{External, Preset, ServerError};
 use cotenant_store::format::FORMAT;
@@ -117,7 +117,8 @@ struct Ground<'a> {
 /// Where the folder of a load is to be.
 enum Place<'a> {
     Alone,
-    In(&'a SeriesFolder, Level),
+    /// With its number in the series.
+    In(&'a SeriesFolder, u64, Level),
 }
 
 /// How a load ended.
@@ -153,10 +154,9 @@ impl Ground<'_> {
         (m.warmup, m.steady, m.slo) = (a.warmup, !a.whole, self.slo);
         let folder = match place {
             Place::Alone => LoadFolder::create(&a.out, &stamp(), m)?,
-            Place::In(series, level) => {
+            Place::In(series, number, level) => {
                 m.level = Some(*level);
-                let n = SeriesFolder::load(series.path())?.1.len() + 1;
-                LoadFolder::create_in(series, &format!("{n:03}"), m)?
+                LoadFolder::create_in(series, &format!("{number:03}"), m)?
             }
         };
         let driven =
@@ -283,7 +283,7 @@ fn share(option: &str, text: &str) -> Result<f64, Failure> {
 fn drive_series(ground: &Ground<'_>, options: &mut LoadOptions, m: &SeriesManifest) -> Result<Code, Failure> {
     let folder = SeriesFolder::create(&ground.args.out, &stamp(), m)?;
     let mut code = Code::Ok;
-    let mut number = 0;
+    let mut loads: Vec<Summarised> = Vec::new();
     let mut one = |value: f64, repeat: u32| -> Result<LoadSummary, Failure> {
         set(options, m.over, value);
         // The same lengths and, of one repeat, the same drawn times at every level; never the same words, which a server may
@@ -293,12 +293,13 @@ fn drive_series(ground: &Ground<'_>, options: &mut LoadOptions, m: &SeriesManife
         } else {
             stream_seed(ground.args.seed, "repeat", repeat.into())
         };
-        options.texts_seed = Some(stream_seed(ground.args.seed, "texts", number));
-        number += 1;
-        let done = ground.drive(options, &Place::In(&folder, Level { value, repeat }))?;
+        let before = loads.len() as u64;
+        options.texts_seed = Some(stream_seed(ground.args.seed, "texts", before));
+        let done = ground.drive(options, &Place::In(&folder, before + 1, Level { value, repeat }))?;
         if !ground.args.json {
             eprintln!("{}: {}", level_words(m.over, value), one_line(&done.summary));
         }
+        loads.push((done.manifest.clone(), done.summary.clone()));
         match done.code() {
             Code::Interrupted => return Err(Failure::new(Code::Interrupted, "drive all loads: interrupted")),
             c if c != Code::Ok => code = c,
@@ -309,24 +310,15 @@ fn drive_series(ground: &Ground<'_>, options: &mut LoadOptions, m: &SeriesManife
     let driven = match m.search {
         None => m.levels.iter().try_for_each(|&level| one(level, 0).map(drop)),
         Some(s) => {
-            let whole = m.over == LevelOf::Concurrency;
-            let search = Search {
-                low: s.low,
-                high: s.high,
-                whole,
-                attain: s.attain,
-                within: s.within,
-                repeats: s.repeats,
-            };
             let mut drive = |level, repeat| {
                 let goodput = one(level, repeat)?.goodput;
                 goodput.ok_or_else(|| Failure::new(Code::TrialsFailed, "count requests within the limits"))
             };
-            search.run(&mut drive).map(drop)
+            search(&s, m.over == LevelOf::Concurrency, &mut drive).map(drop)
         }
     };
     // What was driven until then is kept and shown.
-    show_series(folder.path(), ground.args.json)?;
+    finish_series(folder.path(), m, &loads, ground.args.json)?;
     driven?;
     // In a search some loads are meant to be too much.
     Ok(if m.search.is_some() { Code::Ok } else { code })
@@ -352,16 +344,13 @@ fn one_line(s: &LoadSummary) -> String {
 
 type Summarised = (LoadManifest, LoadSummary);
 
-/// A stored series, summarised anew.
-fn summarize_all(path: &Path) -> Result<(SeriesManifest, Vec<Summarised>, SeriesSummary), Failure> {
-    let (m, paths) = SeriesFolder::load(path)?;
-    let loads = paths.iter().map(|p| summarize_folder(p)).collect::<Result<Vec<_>, _>>()?;
+/// What the loads of a series say together.
+fn join(m: &SeriesManifest, loads: &[Summarised]) -> SeriesSummary {
     let judge = |of: &[LoadSummary]| {
         let all: Option<Vec<_>> = of.iter().map(|s| s.goodput).collect();
         Some(verdict(&all?, m.search?.attain))
     };
-    let summary = summarize_series(&m, &loads, &judge);
-    Ok((m, loads, summary))
+    summarize_series(m, loads, &judge)
 }
 
 /// Whether a folder is one of a load, or of a series of loads.
@@ -369,39 +358,51 @@ pub fn is_load(path: &Path) -> bool {
     LoadFolder::is_one(path) || SeriesFolder::is_one(path)
 }
 
-/// A stored load or series as one side of a comparison.
+/// A stored load or series as one side of a comparison. Nothing is written.
 pub fn side(path: &Path) -> Result<LoadSide, Failure> {
+    let read = |p: &Path| LoadFolder::load(p).map(|stored| (summarize_stored(&stored), stored.manifest));
     if !SeriesFolder::is_one(path) {
-        let (m, s) = summarize_folder(path)?;
+        let (s, m) = read(path)?;
         return Ok(LoadSide::of_load(&m, &s));
     }
-    let (m, loads, summary) = summarize_all(path)?;
+    let (m, paths) = SeriesFolder::load(path)?;
+    let mut loads = Vec::new();
+    for p in &paths {
+        let (summary, manifest) = read(p)?;
+        loads.push((manifest, summary));
+    }
     let one =
         loads.first().ok_or_else(|| bad(format_args!("compare {}: it has no loads", path.display())))?;
-    Ok(LoadSide::of_series(&m, &one.0, &summary))
+    Ok(LoadSide::of_series(&m, &one.0, &join(&m, &loads)))
 }
 
-/// Summary, table and figures of a stored series, written beside it, and printed.
+/// All that is derived of a stored series and of its loads, made again, and printed.
 pub fn show_series(path: &Path, json: bool) -> Result<(), Failure> {
-    let (m, loads, summary) = summarize_all(path)?;
+    let (m, paths) = SeriesFolder::load(path)?;
+    let loads = paths.iter().map(|p| summarize_folder(p)).collect::<Result<Vec<_>, _>>()?;
+    finish_series(path, &m, &loads, json)
+}
+
+/// Summary, table and figures of a series, written into its folder, and printed.
+fn finish_series(path: &Path, m: &SeriesManifest, loads: &[Summarised], json: bool) -> Result<(), Failure> {
+    let summary = join(m, loads);
     SeriesFolder::write_summary(path, &summary)?;
-    write_derived(path, "series.csv", &series_csv(&m, &summary))?;
+    write_derived(path, "series.csv", &series_csv(m, &summary))?;
     if let Some((one, _)) = loads.first() {
-        for (name, svg) in series_figures(&m, &summary, one) {
+        for (name, svg) in series_figures(m, &summary, one) {
             write_derived(path, &format!("figures/{name}"), &svg)?;
         }
     }
     if json {
         return super::print_json(&summary).map(drop);
     }
-    let head = loads.first().map(|(one, _)| {
-        let simulated = if one.simulated { " · SIMULATED" } else { "" };
-        format!("{} on {}{simulated}\nthe first load: {}; {}\n", one.model, one.url, one.arrivals, one.asks)
-    });
+    let head = loads
+        .first()
+        .map(|(one, _)| format!("{}\nthe first load: {}; {}\n", served_by(one), one.arrivals, one.asks));
     super::print_text(&format!(
         "{}{}\nloads: {}",
         head.unwrap_or_default(),
-        render_series(&m, &summary),
+        render_series(m, &summary),
         path.display()
     ));
     Ok(())
@@ -456,8 +457,7 @@ pub fn show(path: &Path, m: &LoadManifest, s: &LoadSummary, json: bool) -> Resul
     if json {
         return super::print_json(s).map(drop);
     }
-    let simulated = if m.simulated { " · SIMULATED" } else { "" };
-    let mut head = format!("{} on {}{simulated}\n{}; {}\n", m.model, m.url, m.arrivals, m.asks);
+    let mut head = format!("{}\n{}; {}\n", served_by(m), m.arrivals, m.asks);
     for d in &m.departures {
         head.push_str(&format!("arrivals are not what was asked for: {d}\n"));
     }

@@ -2,10 +2,10 @@
 //!
 //! `scripts/real-servers.sh` installs them, makes the model and runs these tests.
 
-use crate::room::{Ran, Room};
+use crate::room::{Ran, Room, json_lines};
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -51,11 +51,6 @@ fn adapter(name: &str) -> String {
     place().join("models/adapters").join(name).display().to_string()
 }
 
-fn lines(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
-}
-
 /// Runs an experiment on this host to its end; its requests and its metrics.
 fn experiment(room: &Room, text: &str) -> (Vec<Value>, Value) {
     room.file("servers.toml", text);
@@ -63,7 +58,7 @@ fn experiment(room: &Room, text: &str) -> (Vec<Value>, Value) {
     let folder = room.path().join(ran.run_folder());
     let summary = fs::read_to_string(folder.join("summary.json")).expect("a summary");
     let summary: Value = serde_json::from_str(&summary).expect("JSON");
-    (lines(&folder.join("requests.jsonl")), summary["trials"][0]["metrics"].clone())
+    (json_lines(&folder.join("requests.jsonl")), summary["trials"][0]["metrics"].clone())
 }
 
 /// All came back whole, with so many tokens each; prompts have what was asked for: always, or where plain words were sent, whose
@@ -212,7 +207,7 @@ fn a_vllm_server_of_others_is_asked_in_every_way() {
         (vec![], 40),
     ] {
         let ran = load(&[&few[..], &more].concat()).exits(0);
-        let requests = lines(&folder(&ran).join("requests.jsonl"));
+        let requests = json_lines(&folder(&ran).join("requests.jsonl"));
         assert_eq!(requests.len(), 20);
         all_asked_for(&requests, 10, prompt, more.is_empty());
     }
@@ -222,7 +217,7 @@ fn a_vllm_server_of_others_is_asked_in_every_way() {
 
     // Longer than the model allows: refused, counted, and said.
     let ran = load(&["--requests", "5", "--prompt-tokens", "600", "--tokenizer", &tokenizer]).exits(1);
-    let refused = lines(&folder(&ran).join("requests.jsonl"));
+    let refused = json_lines(&folder(&ran).join("requests.jsonl"));
     assert!(refused.len() == 5 && refused.iter().all(|r| r["status"] == 400), "{refused:?}");
     assert!(ran.out.contains("status"), "{}", ran.out);
 
@@ -237,7 +232,7 @@ fn a_vllm_server_of_others_is_asked_in_every_way() {
         ran
     })
     .exits(1);
-    let requests = lines(&folder(&dying).join("requests.jsonl"));
+    let requests = json_lines(&folder(&dying).join("requests.jsonl"));
     let ok = requests.iter().filter(|r| r["failure"].is_null()).count();
     assert!(ok > 10 && ok < requests.len(), "{ok} of {}", requests.len());
 }

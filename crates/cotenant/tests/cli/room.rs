@@ -146,6 +146,13 @@ impl Room {
     }
 }
 
+/// A file of JSON lines.
+#[track_caller]
+pub fn json_lines(path: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+}
+
 /// An environment in which neither the driver nor NVML shows a GPU, whatever the machine has.
 fn no_gpu() -> [(&'static str, &'static str); 2] {
     [("CUDA_VISIBLE_DEVICES", ""), ("COTENANT_NVML", "/nonexistent/libnvidia-ml.so.1")]

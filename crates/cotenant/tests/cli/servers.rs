@@ -1,6 +1,6 @@
 //! Servers as tenants of experiments, on this host: what is recorded, what fails, and what is left behind.
 
-use crate::room::Room;
+use crate::room::{Room, json_lines};
 use cotenant_token_server::{Options, Pace, spawn};
 use serde_json::Value;
 use std::fs;
@@ -56,11 +56,6 @@ fn run_folder(room: &Room) -> PathBuf {
     all.next().expect("a run")
 }
 
-fn lines(path: PathBuf) -> Vec<Value> {
-    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
-}
-
 #[test]
 fn two_servers_are_driven_alone_and_together_and_every_request_is_kept() {
     let room = Room::new();
@@ -77,7 +72,7 @@ fn two_servers_are_driven_alone_and_together_and_every_request_is_kept() {
     none_left(word);
 
     let folder = run_folder(&room);
-    let requests = lines(folder.join("requests.jsonl"));
+    let requests = json_lines(&folder.join("requests.jsonl"));
     let of = |phase: &str, tenant: &str, repeat: u64| {
         let one = requests.iter().filter(move |r| {
             (r["phase"].as_str(), r["tenant"].as_str()) == (Some(phase), Some(tenant))
@@ -203,7 +198,7 @@ fn tenants_share_one_server_by_its_adapters() {
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     none_left(word);
     let folder = run_folder(&room);
-    let requests = lines(folder.join("requests.jsonl"));
+    let requests = json_lines(&folder.join("requests.jsonl"));
     let of = |phase: &str, tenant: &str| {
         let one = |r: &&Value| (r["phase"].as_str(), r["tenant"].as_str()) == (Some(phase), Some(tenant));
         requests.iter().filter(one).count()

@@ -1,7 +1,7 @@
 //! Several levels of one load: each of a list, or the highest that keeps its limits.
 
 use super::options::LoadOptionError;
-use cotenant_store::serving::{Goodput, LevelVerdict};
+use cotenant_store::serving::{Goodput, LevelVerdict, SearchRecord};
 
 /// How much: one level, several, or a range in which the highest that keeps the limits is looked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,23 +46,6 @@ pub fn parse_levels(option: &'static str, text: &str, whole: bool) -> Result<Lev
     }
 }
 
-/// A search for the highest level that keeps the limits.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Search {
-    /// Lowest level, tried first.
-    pub low: f64,
-    /// Highest.
-    pub high: f64,
-    /// Levels are whole numbers.
-    pub whole: bool,
-    /// Share of requests that must keep the limits, above 0 to 1.
-    pub attain: f64,
-    /// Ends when the level that does and the one that does not are this near, as a share of the latter.
-    pub within: f64,
-    /// Most loads at a level whose interval lies on both sides of `attain`.
-    pub repeats: u32,
-}
-
 /// What a search found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Found {
@@ -90,50 +73,51 @@ pub fn verdict(loads: &[Goodput], attain: f64) -> LevelVerdict {
     }
 }
 
-impl Search {
-    /// Searches by doubling from the lowest level on and then by halving the distance; `drive` puts a load of a level on the
-    /// server, for the first, second, … time. It is taken for granted that a higher load never keeps limits that a lower one breaks.
-    ///
-    /// # Errors
-    /// Those of `drive`.
-    pub fn run<E>(&self, drive: &mut dyn FnMut(f64, u32) -> Result<Goodput, E>) -> Result<Found, E> {
-        let mut kept = |level: f64| -> Result<bool, E> {
-            let mut loads = Vec::new();
-            loop {
-                loads.push(drive(level, loads.len() as u32)?);
-                let found = verdict(&loads, self.attain);
-                let decided = matches!(found, LevelVerdict::Kept | LevelVerdict::Broken);
-                if decided || loads.len() >= self.repeats.max(1) as usize {
-                    return Ok(found.kept());
-                }
+/// Searches by doubling from the lowest level on and then by halving the distance; `drive` puts a load of a level on the
+/// server, for the first (0), second, … time; `whole`: levels are whole numbers. It is taken for granted that a higher load never keeps limits that a lower one breaks.
+///
+/// # Errors
+/// Those of `drive`.
+pub fn search<E>(
+    s: &SearchRecord,
+    whole: bool,
+    drive: &mut dyn FnMut(f64, u32) -> Result<Goodput, E>,
+) -> Result<Found, E> {
+    let mut kept = |level: f64| -> Result<bool, E> {
+        let mut loads = Vec::new();
+        loop {
+            loads.push(drive(level, loads.len() as u32)?);
+            let found = verdict(&loads, s.attain);
+            let decided = matches!(found, LevelVerdict::Kept | LevelVerdict::Broken);
+            if decided || loads.len() >= s.repeats.max(1) as usize {
+                return Ok(found.kept());
             }
-        };
-        if !kept(self.low)? {
-            return Ok(Found { kept: None, broken: Some(self.low) });
         }
-        let mut low = self.low;
-        let mut high = loop {
-            let next = (2.0 * low).min(self.high);
-            if !kept(next)? {
-                break next;
-            }
-            low = next;
-            if next >= self.high {
-                return Ok(Found { kept: Some(next), broken: None });
-            }
-        };
-        while high - low > self.within * high {
-            let middle = (low + high) / 2.0;
-            let middle = if self.whole { middle.floor() } else { middle };
-            if middle <= low || middle >= high {
-                break;
-            }
-            if kept(middle)? { low = middle } else { high = middle }
-        }
-        Ok(Found { kept: Some(low), broken: Some(high) })
+    };
+    if !kept(s.low)? {
+        return Ok(Found { kept: None, broken: Some(s.low) });
     }
+    let mut low = s.low;
+    let mut high = loop {
+        let next = (2.0 * low).min(s.high);
+        if !kept(next)? {
+            break next;
+        }
+        low = next;
+        if next >= s.high {
+            return Ok(Found { kept: Some(next), broken: None });
+        }
+    };
+    while high - low > s.within * high {
+        let middle = (low + high) / 2.0;
+        let middle = if whole { middle.floor() } else { middle };
+        if middle <= low || middle >= high {
+            break;
+        }
+        if kept(middle)? { low = middle } else { high = middle }
+    }
+    Ok(Found { kept: Some(low), broken: Some(high) })
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,14 +129,14 @@ mod tests {
         Goodput { slo: Slo::default(), good: 0, of: 100, share, per_s: 0.0 }
     }
 
-    fn search(low: f64, high: f64, whole: bool) -> Search {
-        Search { low, high, whole, attain: 0.95, within: 0.05, repeats: 3 }
+    fn between(low: f64, high: f64) -> SearchRecord {
+        SearchRecord { low, high, attain: 0.95, within: 0.05, repeats: 3 }
     }
 
     /// What a search finds where levels up to `knee` keep the limits, and at which levels it asked.
-    fn found(s: Search, knee: f64) -> (Found, Vec<f64>) {
+    fn found(s: SearchRecord, whole: bool, knee: f64) -> (Found, Vec<f64>) {
         let mut asked = Vec::new();
-        let found = s.run::<()>(&mut |level, repeat| {
+        let found = search::<()>(&s, whole, &mut |level, repeat| {
             assert_eq!(repeat, 0, "what is clear is asked once");
             asked.push(level);
             Ok(if level <= knee { shared(1.0, 0.0) } else { shared(0.5, 0.1) })
@@ -175,22 +159,22 @@ mod tests {
 
     #[test]
     fn whole_levels_end_at_neighbours() {
-        let (f, asked) = found(search(1.0, 64.0, true), 21.0);
+        let (f, asked) = found(between(1.0, 64.0), true, 21.0);
         assert_eq!(f, Found { kept: Some(21.0), broken: Some(22.0) });
         assert_eq!(asked, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 24.0, 20.0, 22.0, 21.0]);
     }
 
     #[test]
     fn a_range_that_keeps_or_breaks_the_limits_everywhere_says_so() {
-        assert_eq!(found(search(2.0, 30.0, false), 99.0).0, Found { kept: Some(30.0), broken: None });
-        assert_eq!(found(search(2.0, 30.0, false), 1.0).0, Found { kept: None, broken: Some(2.0) });
+        assert_eq!(found(between(2.0, 30.0), false, 99.0).0, Found { kept: Some(30.0), broken: None });
+        assert_eq!(found(between(2.0, 30.0), false, 1.0).0, Found { kept: None, broken: Some(2.0) });
     }
 
     #[test]
     fn what_is_unclear_is_asked_again_and_then_taken_by_its_mean() {
         let mut asked = Vec::new();
-        let s = search(10.0, 11.0, false);
-        let found = s.run::<()>(&mut |level, repeat| {
+        let s = between(10.0, 11.0);
+        let found = search::<()>(&s, false, &mut |level, repeat| {
             asked.push((level, repeat));
             Ok(if level < 10.5 { shared(0.96, 0.03) } else { shared(0.94, 0.04) })
         });
@@ -206,7 +190,7 @@ mod tests {
     #[test]
     fn a_load_that_fails_ends_the_search() {
         assert_eq!(
-            search(1.0, 8.0, true).run(&mut |l, _| if l > 3.0 { Err(l) } else { Ok(shared(1.0, 0.0)) }),
+            search(&between(1.0, 8.0), true, &mut |l, _| if l > 3.0 { Err(l) } else { Ok(shared(1.0, 0.0)) }),
             Err(4.0)
         );
     }
@@ -214,9 +198,9 @@ mod tests {
     proptest! {
         #[test]
         fn the_knee_lies_between(low in 0.5..20.0f64, times in 1.1..100.0f64, at in 0.0..1.2f64) {
-            let s = search(low, low * times, false);
+            let s = between(low, low * times);
             let knee = low * times * at;
-            let (f, asked) = found(s, knee);
+            let (f, asked) = found(s, false, knee);
             prop_assert!(f.kept.is_none_or(|k| k <= knee) && f.broken.is_none_or(|b| b > knee));
             if let (Some(k), Some(b)) = (f.kept, f.broken) {
                 prop_assert!(b - k <= 0.05 * b, "{k} to {b}");

@@ -17,7 +17,7 @@ pub use asks::{AskBodies, AskedFailure};
 pub use client::Clients;
 pub use drive::{Control, Driven, LoadSource, Prepared, TenantLoad, drive, prepare};
 pub use engine::{EngineModel, EngineSharing, EngineSpec, EngineStep};
-pub use levels::{Found, Levels, Search, parse_levels, verdict};
+pub use levels::{Found, Levels, parse_levels, search, verdict};
 pub use options::{LoadOptionError, LoadOptions, Planned, VocabularyChoice, parse_slo, parse_time};
 pub use plan::{check, load_options, memory_shares};
 pub use selftest::{Check, self_test};

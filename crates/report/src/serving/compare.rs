@@ -1,15 +1,13 @@
 //! Two loads, or two series of loads, side by side.
 
 use super::series::measured;
-use super::table::number;
+use super::table::{number, served_by};
 use crate::table::TableOptions;
+use cotenant_stats::{Better, Judge, Verdict};
 use cotenant_store::serving::{LevelOf, LoadManifest, LoadSummary, Ranged, SeriesManifest, SeriesSummary};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Ratios within 1 ± this are the same.
-const SAME: f64 = 0.02;
 
 /// One side of a comparison.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,8 +33,7 @@ impl LoadSide {
 }
 
 fn label(m: &LoadManifest) -> String {
-    let simulated = if m.simulated { " · SIMULATED" } else { "" };
-    format!("{} on {}{simulated} · {} · {}; {}", m.model, m.url, m.provenance.started, m.arrivals, m.asks)
+    format!("{} · {} · {}; {}", served_by(m), m.provenance.started, m.arrivals, m.asks)
 }
 
 /// What a ratio says.
@@ -106,11 +103,13 @@ fn ratio(a: Ranged, b: Ranged) -> Option<Ranged> {
 }
 
 fn judge(ratio: Option<Ranged>) -> RatioVerdict {
-    match ratio {
-        Some(r) if r.low >= 1.0 - SAME && r.high <= 1.0 + SAME => RatioVerdict::Same,
-        Some(r) if r.low > 1.0 => RatioVerdict::Higher,
-        Some(r) if r.high < 1.0 => RatioVerdict::Lower,
-        _ => RatioVerdict::Unclear,
+    // Which way is better is not asked: the rule is that of all verdicts, and its words are those of a number.
+    let of = |r: Ranged| Judge::default().ratio(r.value, r.low, r.high, Better::Higher, None);
+    match ratio.map_or(Verdict::Ambiguous, of) {
+        Verdict::Same => RatioVerdict::Same,
+        Verdict::Faster => RatioVerdict::Higher,
+        Verdict::Slower => RatioVerdict::Lower,
+        Verdict::Ambiguous => RatioVerdict::Unclear,
     }
 }
 

@@ -13,5 +13,5 @@ pub use compare::{LoadComparison, LoadRow, LoadSide, RatioVerdict, compare_loads
 pub use figures::load_figures;
 pub use series::{render_series, series_csv, series_figures, summarize_series};
 pub use summary::{ClientFacts, LoadOptions, summarize_load, summarize_stored};
-pub use table::render_load;
+pub use table::{render_load, served_by};
 pub use window::{Choice, choose};

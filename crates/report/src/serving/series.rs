@@ -207,59 +207,36 @@ pub fn series_csv(m: &SeriesManifest, s: &SeriesSummary) -> String {
 
 /// Throughput, latency and goodput against the level: files by name.
 pub fn series_figures(m: &SeriesManifest, s: &SeriesSummary, one: &LoadManifest) -> Vec<(String, String)> {
-    let curve = |name: &str, label: &str, colour: usize, scale: f64| {
+    let curve = |name: &str, label: &str, colour: usize| {
         let points = s.points.iter().filter_map(|p| {
             let r = p.metrics.get(name)?;
-            let note = format!("{} {}: {}", number(p.level), unit(m.over).0, number(r.value * scale));
-            Some(Point { x: p.level, y: r.value * scale, low: r.low * scale, high: r.high * scale, note })
+            let note = format!("{} {}: {}", number(p.level), unit(m.over).0, number(r.value));
+            Some(Point { x: p.level, y: r.value, low: r.low, high: r.high, note })
         });
         Series { name: label.to_owned(), role: Role::Measured, colour, points: points.collect() }
     };
-    let limit =
-        |ms: Option<f64>, label: &str| ms.map(|at| Guide { at, vertical: false, label: label.to_owned() });
+    let spread = |time: &str, limit_ms: Option<f64>| {
+        let curves = vec![
+            curve(&format!("{time}_p50_ms"), "median", 0),
+            curve(&format!("{time}_p99_ms"), "99th percentile", 1),
+        ];
+        (curves, limit_ms.map(|at| Guide { at, vertical: false, label: "limit".to_owned() }))
+    };
     let slo = one.slo.unwrap_or_default();
+    let tokens = vec![curve("tokens_per_s", "output tokens", 0)];
+    let good = vec![
+        curve("completed_per_s", "all that came back", 0),
+        curve("goodput_per_s", "within the limits", 1),
+    ];
     let all = [
-        (
-            "figure-1-throughput",
-            "Throughput",
-            "output tokens per second",
-            vec![curve("tokens_per_s", "output tokens", 0, 1.0)],
-            vec![],
-        ),
-        (
-            "figure-2-latency",
-            "Latency of a request",
-            "end to end, ms",
-            vec![curve("e2e_p50_ms", "median", 0, 1.0), curve("e2e_p99_ms", "99th percentile", 1, 1.0)],
-            vec![limit(slo.e2e_ms, "limit")],
-        ),
-        (
-            "figure-3-first-token",
-            "Time to the first token",
-            "TTFT, ms",
-            vec![curve("ttft_p50_ms", "median", 0, 1.0), curve("ttft_p99_ms", "99th percentile", 1, 1.0)],
-            vec![limit(slo.ttft_ms, "limit")],
-        ),
-        (
-            "figure-4-token-time",
-            "Time per output token",
-            "TPOT, ms",
-            vec![curve("tpot_p50_ms", "median", 0, 1.0), curve("tpot_p99_ms", "99th percentile", 1, 1.0)],
-            vec![limit(slo.tpot_ms, "limit")],
-        ),
-        (
-            "figure-5-goodput",
-            "Goodput: requests within the limits",
-            "requests per second",
-            vec![
-                curve("completed_per_s", "all that came back", 0, 1.0),
-                curve("goodput_per_s", "within the limits", 1, 1.0),
-            ],
-            vec![],
-        ),
+        ("figure-1-throughput", "Throughput", "output tokens per second", (tokens, None)),
+        ("figure-2-latency", "Latency of a request", "end to end, ms", spread("e2e", slo.e2e_ms)),
+        ("figure-3-first-token", "Time to the first token", "TTFT, ms", spread("ttft", slo.ttft_ms)),
+        ("figure-4-token-time", "Time per output token", "TPOT, ms", spread("tpot", slo.tpot_ms)),
+        ("figure-5-goodput", "Goodput: requests within the limits", "requests per second", (good, None)),
     ];
     let mut out = Vec::new();
-    for (file, title, y, series, guides) in all {
+    for (file, title, y, (series, limit)) in all {
         if series.iter().any(|s| s.points.is_empty()) {
             continue;
         }
@@ -268,7 +245,7 @@ pub fn series_figures(m: &SeriesManifest, s: &SeriesSummary, one: &LoadManifest)
             x: Axis { label: unit(m.over).1.to_owned(), log: false, zero: true },
             y: Axis { label: y.to_owned(), log: false, zero: true },
             series,
-            guides: guides.into_iter().flatten().collect(),
+            guides: limit.into_iter().collect(),
         };
         out.push((format!("{file}.svg"), Figure::Line(figure).svg(Embed::Standalone)));
     }

@@ -1,7 +1,7 @@
 //! The table of a load.
 
 use crate::table::TableOptions;
-use cotenant_store::serving::{LoadSummary, Ranged, Spread};
+use cotenant_store::serving::{LoadManifest, LoadSummary, Ranged, Spread};
 use std::fmt::Write as _;
 
 /// Name, heading and what it is of each time, in the table's order.
@@ -31,6 +31,12 @@ pub(super) fn number(v: f64) -> String {
 
 fn with_interval(r: Ranged) -> String {
     format!("{} [{}, {}]", number(r.value), number(r.low), number(r.high))
+}
+
+/// Model and server of a load, and whether they are simulated: the first words about it everywhere.
+pub fn served_by(m: &LoadManifest) -> String {
+    let simulated = if m.simulated { " · SIMULATED" } else { "" };
+    format!("{} on {}{simulated}", m.model, m.url)
 }
 
 /// The summary as lines of text: what was asked, what came, the times in ms, and what to know of them.
