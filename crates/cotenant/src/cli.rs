@@ -230,6 +230,9 @@ pub struct LoadArgs {
     /// Replay every N-th request of the trace, from the I-th on; --rate is then that of the part
     #[arg(long, value_name = "I/N", requires = "trace")]
     pub trace_part: Option<String>,
+    /// Stretch the drawn or recorded times so that they come at exactly --rate (with --requests)
+    #[arg(long, requires = "rate")]
+    pub exact_rate: bool,
     /// Number of requests (1,000 where neither this nor --duration is given)
     #[arg(long)]
     pub requests: Option<u64>,

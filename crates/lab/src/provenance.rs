@@ -6,12 +6,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The program that processes of a run are started from: this one, or `COTENANT_WORKER_EXE`.
 ///
+/// Where this program's file was replaced or removed since it was started, as an upgrade in the middle of a long run does,
+/// it is the system's own handle on the program that runs, so that all processes of a run are of one build.
+///
 /// # Errors
 /// The system does not tell.
 pub fn own_program() -> std::io::Result<std::path::PathBuf> {
     match std::env::var_os("COTENANT_WORKER_EXE") {
         Some(p) => Ok(p.into()),
-        None => std::env::current_exe(),
+        None => {
+            let told = std::env::current_exe()?;
+            Ok(if told.exists() { told } else { "/proc/self/exe".into() })
+        }
     }
 }
 

@@ -12,6 +12,32 @@ pub const MOST_ARRIVALS: usize = 100_000_000;
 
 const NS: f64 = 1e9;
 
+/// Stretches or squeezes arrivals so that their mean distance is exactly `1 / rate_per_s`, all
+/// distances alike. Offsets in ns from the start of the phase, ascending.
+///
+/// Few drawn arrivals have another mean rate than what they were drawn for: 160 with a coefficient of variation of 4 miss
+/// it by a third. Loads that are to be compared had better have the same one.
+///
+/// # Errors
+/// A rate that is not positive; fewer than two arrivals, or all at one time.
+pub fn stretch(offsets_ns: &mut [u64], rate_per_s: f64) -> Result<(), LoadError> {
+    if !(rate_per_s.is_finite() && rate_per_s > 0.0) {
+        return Err(LoadError::Rate(rate_per_s));
+    }
+    let (Some(&first), Some(&last)) = (offsets_ns.first(), offsets_ns.last()) else {
+        return Err(LoadError::NoMean(offsets_ns.len()));
+    };
+    if first == last {
+        return Err(LoadError::NoMean(offsets_ns.len()));
+    }
+    let asked_ns = (offsets_ns.len() - 1) as f64 / rate_per_s * NS;
+    let factor = asked_ns / (last - first) as f64;
+    for at in offsets_ns {
+        *at = (*at as f64 * factor).round() as u64;
+    }
+    Ok(())
+}
+
 /// An open-loop load of one tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Arrivals {

@@ -46,6 +46,9 @@ pub enum LoadError {
         /// Arrivals asked for.
         asked: usize,
     },
+    /// Arrivals without a mean distance.
+    #[error("{0} arrivals, or all at one time, have no rate; ask for more")]
+    NoMean(usize),
     /// More arrivals than can be kept in memory.
     #[error("about {0:.0} arrivals were asked for; at most {most} are made", most = crate::MOST_ARRIVALS)]
     TooMany(f64),

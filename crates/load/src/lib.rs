@@ -30,7 +30,7 @@ mod trace;
 mod trace_error;
 mod trace_read;
 
-pub use arrivals::{Arrivals, MOST_ARRIVALS, Until};
+pub use arrivals::{Arrivals, MOST_ARRIVALS, Until, stretch};
 pub use error::LoadError;
 pub use process::{Process, weibull_shape};
 pub use profile::{Lengths, Profile, Step};

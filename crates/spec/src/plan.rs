@@ -286,6 +286,7 @@ pub struct ServerLoad {
     pub profile: Option<String>,
     pub trace: Option<String>,
     pub trace_part: Option<String>,
+    pub exact_rate: bool,
     pub requests: Option<u32>,
     pub duration: Option<u64>,
     pub warmup: Option<u32>,

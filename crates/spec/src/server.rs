@@ -98,6 +98,11 @@ pub(crate) const LOAD_KEYS: &[Key] = &[
         "Open loop: `1/2` is the first of two equal parts of the trace, every other request; `rate` is then that of the part.",
     ),
     (
+        "exact_rate",
+        Shape::Flag,
+        "Open loop: stretch the drawn or recorded times so that the `requests` of a phase come at exactly `rate`; default false.",
+    ),
+    (
         "requests",
         Shape::Count(1.0, MAX_REQUESTS),
         "Requests of a phase; default 100, or as many as come in `duration`.",

@@ -79,6 +79,7 @@ fn options(a: &LoadArgs) -> Result<LoadOptions, Failure> {
         profile: a.profile.clone(),
         trace: text("--trace", &a.trace)?,
         trace_part: a.trace_part.clone(),
+        exact_rate: a.exact_rate,
         requests: a.requests,
         duration_ns: time("--duration", &a.duration)?,
         prompt_tokens: a.prompt_tokens.clone(),

@@ -2,7 +2,9 @@
 
 use super::calibrate::calibrate;
 use super::drive::{LoadSource, TenantLoad};
-use cotenant_load::{Arrivals, Lengths, Process, Profile, Step, Trace, Until, departs, shape, stream_seed};
+use cotenant_load::{
+    Arrivals, Lengths, Process, Profile, Step, Trace, Until, departs, shape, stream_seed, stretch,
+};
 use cotenant_prompts::{
     Asks, Choice, Class, Form, Length, Mix, Order, Plain, Prefix, PromptFile, Replay, Synthetic, Tokenizer,
     Vocabulary, Words,
@@ -79,6 +81,8 @@ pub struct LoadOptions {
     pub trace: Option<String>,
     /// `1/2`: the first of two equal parts of the trace, every other request.
     pub trace_part: Option<String>,
+    /// Stretch the times of an open loop to exactly the rate.
+    pub exact_rate: bool,
     /// Most requests.
     pub requests: Option<u64>,
     /// Length of the load, ns.
@@ -370,6 +374,19 @@ impl LoadOptions {
             return Err(wrong("--requests", "0", "at least one"));
         }
         let until_ns = self.duration_ns.unwrap_or(u64::MAX);
+        if self.exact_rate {
+            if self.rate.is_none() {
+                return together("use an exact rate without --rate");
+            }
+            if self.duration_ns.is_some() {
+                return together(
+                    "combine --exact-rate with --duration: a number of requests has an exact rate; give --requests",
+                );
+            }
+            if self.profile.is_some() {
+                return together("combine --exact-rate with --profile: a profile changes the rate");
+            }
+        }
         if let Some(users) = self.concurrency {
             if self.rate.is_some() || trace.is_some() || self.arrivals.is_some() || self.profile.is_some() {
                 return together(
@@ -408,10 +425,15 @@ impl LoadOptions {
             };
             let mut times = scaled.offsets(until).map_err(refused)?;
             times.truncate(usize::try_from(requests).unwrap_or(usize::MAX));
+            self.make_exact(&mut times)?;
             let part = self.trace_part.as_ref().map_or_else(String::new, |p| format!(" (part {p} of it)"));
             let words = match self.rate {
                 Some(rate) => {
-                    format!("trace of {} requests{part}, stretched to {rate}/s", trace.records().len())
+                    let exactly = if self.exact_rate { "exactly " } else { "" };
+                    format!(
+                        "trace of {} requests{part}, stretched to {exactly}{rate}/s",
+                        trace.records().len()
+                    )
                 }
                 None => format!("trace of {} requests{part}, as recorded", trace.records().len()),
             };
@@ -431,13 +453,25 @@ impl LoadOptions {
             .map_err(|e| wrong("--rate", &rate.to_string(), e.to_string()))?;
         let mut times = times;
         times.truncate(usize::try_from(requests).unwrap_or(usize::MAX));
+        self.make_exact(&mut times)?;
         let departures = match shape(&times, COUNTED_NS) {
             Some(s) if flat => departs(&s, &process, Some(rate)).iter().map(ToString::to_string).collect(),
             _ => Vec::new(),
         };
         let name = self.arrivals.as_deref().unwrap_or("poisson");
         let shape = self.profile.as_deref().map_or_else(String::new, |p| format!(", {p}"));
-        Ok((LoadSource::Open { times }, format!("open loop, {name} at {rate}/s{shape}"), departures))
+        let exactly = if self.exact_rate { "exactly " } else { "" };
+        Ok((LoadSource::Open { times }, format!("open loop, {name} at {exactly}{rate}/s{shape}"), departures))
+    }
+
+    /// Stretches times to the rate where that is asked for.
+    fn make_exact(&self, times: &mut [u64]) -> Result<(), LoadOptionError> {
+        match self.rate.filter(|_| self.exact_rate) {
+            Some(rate) => {
+                stretch(times, rate).map_err(|e| wrong("--exact-rate", &rate.to_string(), e.to_string()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What is asked, in words too.

@@ -39,6 +39,7 @@ pub fn load_options(l: &ServerLoad, seed: u64) -> Result<LoadOptions, String> {
         profile: l.profile.clone(),
         trace: text("trace", &l.trace)?,
         trace_part: l.trace_part.clone(),
+        exact_rate: l.exact_rate,
         requests: match (l.requests, l.duration) {
             (None, None) => Some(100),
             (n, _) => n.map(u64::from),
@@ -121,5 +122,13 @@ mod tests {
         assert!(load(open).unwrap_err().contains("tidal"));
         let part = ServerLoad { rate: Some(3.0), trace_part: Some("3/2".into()), ..ServerLoad::default() };
         assert!(load(part).unwrap_err().contains("--trace-part without --trace"));
+        let exact = ServerLoad { rate: Some(3.0), exact_rate: true, ..ServerLoad::default() };
+        assert_eq!(load(exact.clone()), Ok(()));
+        let e = load(ServerLoad { duration: Some(1_000_000_000), ..exact.clone() }).unwrap_err();
+        assert!(e.contains("give --requests"), "{e}");
+        let e = load(ServerLoad { profile: Some("step(1s,2)".into()), ..exact.clone() }).unwrap_err();
+        assert!(e.contains("a profile changes the rate"), "{e}");
+        let e = load(ServerLoad { requests: Some(1), ..exact }).unwrap_err();
+        assert!(e.contains("have no rate"), "{e}");
     }
 }

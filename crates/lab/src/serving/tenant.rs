@@ -341,6 +341,7 @@ impl Tenant {
                 think: None,
                 trace: None,
                 trace_part: None,
+                exact_rate: false,
                 ..setup.load.clone()
             };
             let load = plan(&closed, "warm-up")?.load;

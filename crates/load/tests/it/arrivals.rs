@@ -1,6 +1,6 @@
 //! Arrival processes: rates, coefficients of variation, and what must hold for every seed.
 
-use cotenant_load::{Arrivals, Lengths, LoadError, Process, Profile, Step, Until, stream_seed};
+use cotenant_load::{Arrivals, Lengths, LoadError, Process, Profile, Step, Until, stream_seed, stretch};
 use proptest::prelude::*;
 
 const S: u64 = 1_000_000_000;
@@ -196,4 +196,26 @@ proptest! {
         let back: Arrivals = serde_json::from_str(&text).expect("a load");
         prop_assert_eq!(back.offsets(Until::Count(20)), l.offsets(Until::Count(20)));
     }
+}
+
+#[test]
+fn stretched_arrivals_have_the_rate_and_their_shape() {
+    for seed in 0..20 {
+        let drawn = load(Process::Gamma { cv: 4.0 }, Profile::Flat, 16.0, seed);
+        let drawn = drawn.offsets(Until::Count(160)).expect("offsets");
+        let mut stretched = drawn.clone();
+        stretch(&mut stretched, 16.0).expect("a rate");
+        let span = stretched[159] - stretched[0];
+        assert!(span.abs_diff(159 * S / 16) <= 1, "{span}");
+        let ((_, before), (_, after)) = (moments(&drawn), moments(&stretched));
+        assert!((before / after - 1.0).abs() < 1e-6, "{before} and {after}");
+        assert!(stretched.is_sorted());
+    }
+}
+
+#[test]
+fn arrivals_without_a_rate_are_not_stretched() {
+    assert_eq!(stretch(&mut [], 1.0), Err(LoadError::NoMean(0)));
+    assert_eq!(stretch(&mut [5, 5], 1.0), Err(LoadError::NoMean(2)));
+    assert_eq!(stretch(&mut [5, 6], 0.0), Err(LoadError::Rate(0.0)));
 }
