@@ -124,7 +124,12 @@ impl Room {
 
     /// Starts the program and returns at once.
     pub fn start(&self, args: &[&str]) -> std::process::Child {
-        let mut c = std::process::Command::new(EXE);
+        self.start_program(Path::new(EXE), args)
+    }
+
+    /// The same, of a program that is another copy.
+    pub fn start_program(&self, exe: &Path, args: &[&str]) -> std::process::Child {
+        let mut c = std::process::Command::new(exe);
         c.args(args).current_dir(self.path()).envs(no_gpu()).env(self.mark().0, self.mark().1);
         for k in SCRUBBED {
             c.env_remove(k);

@@ -1,9 +1,10 @@
 //! Servers as tenants of experiments, on this host: what is recorded, what fails, and what is left behind.
 
-use crate::room::{Room, json_lines};
+use crate::room::{EXE, Room, json_lines};
 use cotenant_token_server::{Options, Pace, spawn};
 use serde_json::Value;
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -232,6 +233,24 @@ fn a_run_that_is_killed_leaves_no_server() {
     }
     child.kill().expect("killed");
     child.wait().expect("reaped");
+    none_left(word);
+}
+
+#[test]
+fn a_run_goes_on_when_its_program_is_replaced() {
+    let room = Room::new();
+    let word = "replaced-2d4";
+    let load = "{ concurrency = 2, requests = 4, prompt_tokens = 20, output_tokens = 8 }";
+    room.file("servers.toml", &experiment(&[("a", &paced(word, load)), ("b", &paced(word, load))]));
+    let copy = room.path().join("cotenant-of-yesterday");
+    fs::copy(EXE, &copy).expect("copied");
+    let mut child = room.start_program(&copy, &["run", "servers.toml", "--device", "host", "--quiet"]);
+    // It runs from here on; all that it starts is started after this.
+    fs::remove_file(&copy).expect("removed");
+    let ended = child.wait().expect("reaped");
+    let mut told = String::new();
+    let _ = child.stderr.take().map(|mut e| e.read_to_string(&mut told));
+    assert_eq!(ended.code(), Some(0), "{told}");
     none_left(word);
 }
 
