@@ -190,6 +190,9 @@ pub struct LoadArgs {
     /// Model or adapter to ask for; the first that the server lists where none is given
     #[arg(long)]
     pub model: Option<String>,
+    /// Models and adapters that requests (or sessions) are drawn for, by weight: base=2,adapter=1
+    #[arg(long, value_name = "NAME=WEIGHT,...")]
+    pub models: Option<String>,
     /// Use /v1/completions instead of /v1/chat/completions
     #[arg(long)]
     pub completions: bool,
@@ -206,6 +209,13 @@ pub struct LoadArgs {
     /// Pause of a user between requests
     #[arg(long, value_name = "TIME")]
     pub think: Option<String>,
+    /// Sessions of so many turns (4, uniform(2,6), …), each of which carries what was said before; --rate and --requests of
+    /// an open loop are then of sessions
+    #[arg(long, value_name = "LENGTH")]
+    pub turns: Option<String>,
+    /// Seconds between an answer and the next turn: 2.5, uniform(1,3), exponential(5), lognormal(4,0.8)
+    #[arg(long, value_name = "SECONDS", requires = "turns")]
+    pub turn_think: Option<String>,
     /// Open loop: requests per second; with --trace, what the trace is stretched to; several or a range as --concurrency
     #[arg(long, value_name = "PER_S")]
     pub rate: Option<String>,
@@ -224,7 +234,8 @@ pub struct LoadArgs {
     /// How the rate changes: on-off(5s,15s), on-off(5s,15s,random), ramp(0,2,60s), step(30s,2)
     #[arg(long)]
     pub profile: Option<String>,
-    /// Replay a trace: Azure LLM, Mooncake, BurstGPT, or CSV or JSON lines of our own
+    /// Replay a trace: Azure LLM, Mooncake, BurstGPT, CSV or JSON lines of our own; or draw requests at the rates of a client of
+    /// ServeGen
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Replay every N-th request of the trace, from the I-th on; --rate is then that of the part

@@ -17,6 +17,8 @@ pub struct Ask {
     pub session: Option<SessionPart>,
     /// Index of the class of the mix, or of the file's classes.
     pub class: Option<u16>,
+    /// Index of the model or adapter in the file's models.
+    pub model: Option<u16>,
     /// Tokens that the prompt was made to have, where it was: what the server should count.
     pub target_prompt_tokens: Option<u32>,
 }

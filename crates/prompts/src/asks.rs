@@ -63,7 +63,7 @@ impl Asks {
     }
 
     /// The same classes and lengths with other made-up texts: what a server has in its cache of the first ones does not
-    /// answer for these. Prompts of a file and of sessions stay as they are.
+    /// answer for these. Prompts of a file stay as they are.
     #[must_use]
     pub fn with_texts(self, seed: u64) -> Asks {
         Asks { texts: Some(seed), ..self }
@@ -72,6 +72,22 @@ impl Asks {
     /// The sessions, where it is a stream of such.
     pub fn sessions_of(&self) -> Option<&Sessions> {
         if let Source::Sessions(s) = &self.source { Some(s) } else { None }
+    }
+
+    /// The ask of a later turn of a session, or of its first, after the answers to the turns before it.
+    ///
+    /// # Errors
+    /// As [`Sessions::next`]; it is no stream of sessions.
+    pub fn turn(&self, session: u64, turn: u32, answers: &[String]) -> Result<Ask, PromptError> {
+        match &self.source {
+            Source::Sessions(s) => s.next_in(session, turn, answers, self.texts.unwrap_or(s.seed)),
+            _ => Err(PromptError::Turn { session, turn, turns: 0 }),
+        }
+    }
+
+    /// Names of the models that [`Ask::model`] counts.
+    pub fn models(&self) -> &[String] {
+        if let Source::File { file, .. } = &self.source { file.models() } else { &[] }
     }
 
     /// Names of the classes that [`Ask::class`] counts.
@@ -102,7 +118,7 @@ impl Asks {
             Source::File { file, order, seed, max_tokens } => file.ask(index, *order, *seed, *max_tokens),
             Source::Synthetic(s) => s.ask_in(index, self.texts.unwrap_or(s.seed)),
             Source::Mix(mix) => mix.ask_in(index, self.texts),
-            Source::Sessions(s) => s.first(index),
+            Source::Sessions(s) => s.next_in(index, 0, &[], self.texts.unwrap_or(s.seed)),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `max_tokens` | most tokens to generate, 1 or more; where it is absent, the caller's |
 //! | `id` | a name of the prompt |
 //! | `class` | a name for a kind of prompts, told apart in results |
+//! | `model` | the model or adapter to ask, where it is not the load's |
 //!
 //! Each line has `prompt` or `messages`; the rest is optional. Other fields, blank lines and comments are refused.
 
@@ -51,6 +52,8 @@ pub struct Entry {
     pub max_tokens: Option<u32>,
     /// Index of its class in [`PromptFile::classes`].
     pub class: Option<u16>,
+    /// Index of its model in [`PromptFile::models`].
+    pub model: Option<u16>,
 }
 
 /// The prompts of a file, one or more.
@@ -58,9 +61,10 @@ pub struct Entry {
 pub struct PromptFile {
     entries: Vec<Entry>,
     classes: Vec<String>,
+    models: Vec<String>,
 }
 
-const FIELDS: [&str; 6] = ["prompt", "messages", "system", "max_tokens", "id", "class"];
+const FIELDS: [&str; 7] = ["prompt", "messages", "system", "max_tokens", "id", "class", "model"];
 /// What other formats call these fields.
 const OTHER_NAMES: [(&str, &str); 13] = [
     ("text", "prompt"),
@@ -77,6 +81,8 @@ const OTHER_NAMES: [(&str, &str); 13] = [
     ("n_predict", "max_tokens"),
     ("name", "id"),
 ];
+/// Most classes, and most models, of a file.
+const MOST_NAMES: usize = 1000;
 const TEXT: &str = "text, not empty";
 const MESSAGES: &str = "a list, not empty, of objects with `role` and `content`, such as {\"role\": \"user\", \"content\": \"Hello\"}";
 const TOKENS: &str = "a whole number from 1 to 16777216";
@@ -202,6 +208,18 @@ fn prompt(line: u64, object: &Map<String, Value>) -> Result<Prompt, FileError> {
     }
 }
 
+/// The number of a name in a list, to whose end it goes where it is new.
+fn numbered(known: &mut Vec<String>, line: u64, what: &'static str, name: String) -> Result<u16, FileError> {
+    let at = known.iter().position(|n| *n == name).unwrap_or(known.len());
+    if at >= MOST_NAMES {
+        return Err(FileError::Names { line, what, name });
+    }
+    if at == known.len() {
+        known.push(name);
+    }
+    Ok(u16::try_from(at).unwrap_or(u16::MAX))
+}
+
 impl PromptFile {
     /// Reads the text of a file.
     ///
@@ -209,7 +227,7 @@ impl PromptFile {
     /// No lines, or one that is wrong, with its number, the field and what would be right.
     pub fn parse(file: &str) -> Result<PromptFile, FileError> {
         let file = file.strip_prefix('\u{feff}').unwrap_or(file);
-        let mut made = PromptFile { entries: Vec::new(), classes: Vec::new() };
+        let mut made = PromptFile { entries: Vec::new(), classes: Vec::new(), models: Vec::new() };
         if file.trim().is_empty() {
             return Err(FileError::Empty);
         }
@@ -233,28 +251,18 @@ impl PromptFile {
                     .ok_or_else(|| wrong(line, "max_tokens", v, TOKENS))
             });
             let named = |field| object.get(field).map(|v| text(line, field, v)).transpose();
-            let class = named("class")?.map(|c| made.class(line, c)).transpose()?;
+            let class =
+                named("class")?.map(|c| numbered(&mut made.classes, line, "classes", c)).transpose()?;
+            let model = named("model")?.map(|m| numbered(&mut made.models, line, "models", m)).transpose()?;
             made.entries.push(Entry {
                 id: named("id")?,
                 prompt: prompt(line, object)?,
                 max_tokens: max_tokens.transpose()?,
                 class,
+                model,
             });
         }
         Ok(made)
-    }
-
-    fn class(&mut self, line: u64, class: String) -> Result<u16, FileError> {
-        let known = self.classes.iter().position(|c| *c == class);
-        match known.or_else(|| (self.classes.len() < 1000).then_some(self.classes.len())) {
-            Some(at) => {
-                if known.is_none() {
-                    self.classes.push(class);
-                }
-                Ok(u16::try_from(at).unwrap_or(u16::MAX))
-            }
-            None => Err(FileError::Classes { line, class }),
-        }
     }
 
     /// The entries as they stand.
@@ -265,6 +273,11 @@ impl PromptFile {
     /// Names of the classes, in the order in which they first stand.
     pub fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    /// Names of the models and adapters that entries ask, in the order in which they first stand.
+    pub fn models(&self) -> &[String] {
+        &self.models
     }
 
     /// The ask with an index; entries without a number of tokens generate `max_tokens`.
@@ -280,6 +293,7 @@ impl PromptFile {
             max_tokens: entry.max_tokens.unwrap_or(max_tokens),
             session: None,
             class: entry.class,
+            model: entry.model,
             target_prompt_tokens: None,
         })
     }

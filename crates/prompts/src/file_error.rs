@@ -68,12 +68,14 @@ pub enum FileError {
         /// The other.
         second: &'static str,
     },
-    /// More classes than can be numbered.
-    #[error("line {line}, field `class`: `{class}` is one class too many; a file can have 1000")]
-    Classes {
+    /// More classes or models than can be numbered.
+    #[error("line {line}: with `{name}` there are too many {what}; a file can have 1000")]
+    Names {
         /// Line, from 1.
         line: u64,
-        /// Class.
-        class: String,
+        /// `classes` or `models`.
+        what: &'static str,
+        /// The name.
+        name: String,
     },
 }

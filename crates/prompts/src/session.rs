@@ -6,6 +6,7 @@ use crate::vocabulary::append;
 use crate::{
     Ask, Form, Length, Message, Prefix, Prompt, PromptError, Role, Seconds, SessionPart, Vocabulary,
 };
+use cotenant_load::stream_seed;
 use std::sync::Arc;
 
 /// Sessions. A session is a list of user turns; the prompt of a turn is all that was said before, the server's answers
@@ -84,6 +85,20 @@ impl Sessions {
     /// A turn that the session does not have; more or fewer answers than turns before; the vocabulary finds no text of
     /// the length, or has no ids for an answer that is to be sent as such.
     pub fn next(&self, session: u64, turn: u32, answers: &[String]) -> Result<Ask, PromptError> {
+        self.next_in(session, turn, answers, self.seed)
+    }
+
+    /// The same with texts from another seed; turns, lengths and times stay.
+    ///
+    /// # Errors
+    /// As [`Sessions::next`].
+    pub fn next_in(
+        &self,
+        session: u64,
+        turn: u32,
+        answers: &[String],
+        texts: u64,
+    ) -> Result<Ask, PromptError> {
         let turns = self.turns(session)?;
         if turn >= turns {
             return Err(PromptError::Turn { session, turn, turns });
@@ -96,12 +111,12 @@ impl Sessions {
         if let Some(prefix) = &self.prefix
             && let Some(which) = prefix.which(self.seed, session)
         {
-            let content = prefix.text(vocabulary, self.seed, which, u32::MAX)?;
+            let content = prefix.text(vocabulary, texts, which, u32::MAX)?;
             messages.push(Message { role: Role::System, content });
         }
         let mut answers = answers.iter();
         for t in 0..=turn {
-            let mut rng = generator(self.of(session), "text", u64::from(t));
+            let mut rng = generator(stream_seed(texts, "session", session), "text", u64::from(t));
             let tokens = self.draw(&self.user, "user", self.of(session), u64::from(t))?;
             let content = vocabulary.text(tokens.saturating_add(vocabulary.overhead()), &mut rng)?;
             messages.push(Message { role: Role::User, content });
@@ -128,13 +143,14 @@ impl Sessions {
             max_tokens: self.draw(&self.output, "output", self.of(session), u64::from(turn))?,
             session: Some(SessionPart { session, turn, turns, think_s: self.think_s(session, turn) }),
             class: None,
+            model: None,
             target_prompt_tokens: target,
         })
     }
 
     /// Seed of what happens within a session.
     fn of(&self, session: u64) -> u64 {
-        cotenant_load::stream_seed(self.seed, "session", session)
+        stream_seed(self.seed, "session", session)
     }
 
     fn draw(&self, length: &Length, part: &'static str, seed: u64, index: u64) -> Result<u32, PromptError> {

@@ -99,6 +99,7 @@ impl Synthetic {
             max_tokens,
             session: None,
             class: None,
+            model: None,
             target_prompt_tokens: Some(prompt_tokens),
         })
     }

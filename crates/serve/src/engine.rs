@@ -269,6 +269,8 @@ impl<'a> Engine<'a> {
         let record = Record {
             index: request.index,
             tag: request.tag,
+            session: request.session,
+            model: request.model,
             intended_ns: request.intended_ns,
             sent_ns: None,
             first_byte_ns: None,

@@ -35,5 +35,5 @@ pub use cotenant_servers::http::Url;
 pub use delta::{Delta, NotJson, Usage, skim};
 pub use engine::{Engine, Options, Outcome, Tenant};
 pub use error::ServeError;
-pub use source::{Bodies, Closed, Due, Open, Request, Source};
+pub use source::{AFTER_FAILURE_NS, Bodies, Closed, Due, Open, Request, Source, Written};
 pub use target::Target;

@@ -13,6 +13,21 @@ pub struct Request {
     pub tag: u32,
     /// Tokens asked for.
     pub max_tokens: u32,
+    /// Session that it belongs to; comes back in the record.
+    pub session: Option<u64>,
+    /// Which of the load's further models it asks; comes back in the record.
+    pub model: Option<u16>,
+}
+
+/// What a body that was written asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Tokens asked for.
+    pub max_tokens: u32,
+    /// [`Request::tag`].
+    pub tag: u32,
+    /// [`Request::model`].
+    pub model: Option<u16>,
 }
 
 /// When the next request is due.
@@ -41,12 +56,18 @@ pub trait Source {
     fn ended(&mut self, record: &Record, text: &str) {
         let _ = (record, text);
     }
+
+    /// Requests that were meant to come and will not, since this was asked last: the later turns of a session whose
+    /// earlier one failed.
+    fn forgone(&mut self) -> u64 {
+        0
+    }
 }
 
-/// Writes the body of a request into the buffer and says how many tokens it asks for, and its tag.
+/// Writes the body of a request into the buffer and says what it asks for.
 pub trait Bodies {
     /// The body of request `index`.
-    fn write(&mut self, index: u64, body: &mut Vec<u8>) -> (u32, u32);
+    fn write(&mut self, index: u64, body: &mut Vec<u8>) -> Written;
 
     /// There is time to make the body of request `index` ready.
     fn prepare(&mut self, index: u64) {
@@ -55,13 +76,14 @@ pub trait Bodies {
 }
 
 impl<F: FnMut(u64, &mut Vec<u8>) -> (u32, u32)> Bodies for F {
-    fn write(&mut self, index: u64, body: &mut Vec<u8>) -> (u32, u32) {
-        self(index, body)
+    fn write(&mut self, index: u64, body: &mut Vec<u8>) -> Written {
+        let (max_tokens, tag) = self(index, body);
+        Written { max_tokens, tag, model: None }
     }
 }
 
-/// Pause of a user whose request failed: a server that refuses at once is not asked a million times.
-const AFTER_FAILURE_NS: u64 = 100_000_000;
+/// Pause of a user whose request failed, ns: a server that refuses at once is not asked a million times.
+pub const AFTER_FAILURE_NS: u64 = 100_000_000;
 
 /// A closed loop: so many users, each of which sends its next request when the one before has ended, and `think_ns`
 /// later if users think (0.1 s at least after a request that failed).
@@ -100,8 +122,8 @@ impl<B: Bodies> Source for Closed<B> {
         let intended_ns = self.free.pop().map_or(0, |r| r.0);
         let index = self.sent;
         self.sent += 1;
-        let (max_tokens, tag) = self.bodies.write(index, body);
-        Request { index, intended_ns, tag, max_tokens }
+        let Written { max_tokens, tag, model } = self.bodies.write(index, body);
+        Request { index, intended_ns, tag, max_tokens, session: None, model }
     }
 
     fn prepare(&mut self) {
@@ -140,8 +162,8 @@ impl<B: Bodies> Source for Open<B> {
         let index = self.next as u64;
         let intended_ns = self.times.get(self.next).copied().unwrap_or_default();
         self.next += 1;
-        let (max_tokens, tag) = self.bodies.write(index, body);
-        Request { index, intended_ns, tag, max_tokens }
+        let Written { max_tokens, tag, model } = self.bodies.write(index, body);
+        Request { index, intended_ns, tag, max_tokens, session: None, model }
     }
 
     fn prepare(&mut self) {

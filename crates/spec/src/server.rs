@@ -98,6 +98,21 @@ pub(crate) const LOAD_KEYS: &[Key] = &[
         "Open loop: `1/2` is the first of two equal parts of the trace, every other request; `rate` is then that of the part.",
     ),
     (
+        "turns",
+        Shape::Length,
+        "Turns of a session, each of which carries what was said before; `rate` and `requests` of an open loop are then of sessions.",
+    ),
+    (
+        "turn_think",
+        Shape::Text,
+        "Seconds between an answer and the next turn: `2.5`, `exponential(5)`; default 0.",
+    ),
+    (
+        "models",
+        Shape::Text,
+        "Models and adapters that requests (or sessions) are drawn for, by weight: `base=2,adapter=1`.",
+    ),
+    (
         "exact_rate",
         Shape::Flag,
         "Open loop: stretch the drawn or recorded times so that the `requests` of a phase come at exactly `rate`; default false.",

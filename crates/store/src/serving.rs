@@ -96,6 +96,12 @@ pub struct RequestRecord {
     /// What the source calls it: class of a mix, turn of a session.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tag: u32,
+    /// Session that it is a turn of, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+    /// Which of the load's `models` it asked, from 0; absent: the load's `model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<u16>,
     /// When it should have been sent.
     pub intended_ns: u64,
     /// Just before its first byte was written; `None` if it never was.
@@ -402,6 +408,9 @@ pub struct LoadManifest {
     pub preset: String,
     /// Model asked for.
     pub model: String,
+    /// Models and adapters that single requests ask instead, by [`RequestRecord::model`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
     /// Version that the server tells.
     pub server_version: Option<String>,
     /// The server says that its tokens are simulated.

@@ -9,17 +9,17 @@ fn cotenant() -> Command {
     Command::new(env!("CARGO_BIN_EXE_cotenant"))
 }
 
-fn server(options: Options) -> Handle {
+pub fn server(options: Options) -> Handle {
     spawn(options).expect("a token server")
 }
 
-fn paced() -> Options {
+pub fn paced() -> Options {
     let pace = Pace::Fixed { ttft: Duration::from_millis(8), itl: Duration::from_millis(1) };
     Options { pace, ..Options::default() }
 }
 
 /// Runs `load` and returns exit code, what it printed, and its errors.
-fn load(url: &str, out: &Path, args: &[&str]) -> (i32, String, String) {
+pub fn load(url: &str, out: &Path, args: &[&str]) -> (i32, String, String) {
     let mut c = cotenant();
     c.args(["load", url, "--out"]).arg(out).args(args);
     let done = c.output().expect("it runs");
@@ -27,7 +27,7 @@ fn load(url: &str, out: &Path, args: &[&str]) -> (i32, String, String) {
     (done.status.code().unwrap_or(-1), text(&done.stdout), text(&done.stderr))
 }
 
-fn only_folder(out: &Path) -> PathBuf {
+pub fn only_folder(out: &Path) -> PathBuf {
     let mut all = std::fs::read_dir(out).expect("made").map(|e| e.expect("read").path());
     let one = all.next().expect("a folder");
     assert!(all.next().is_none());

@@ -1,16 +1,18 @@
 //! Drives the loads of tenants on one clock.
 
-use super::asks::{AskBodies, AskedFailure};
+use super::asks::{AskBodies, AskedFailure, Models, Scribe};
+use super::sessions::{Begin, SessionSource};
 use super::writer::{Heading, Writer};
 use crate::backend::TrialError;
 use cotenant_prompts::Asks;
 use cotenant_serve::{
-    BodyOptions, BodyWriter, Clock, Closed, Due, Engine, Open, Options, Outcome, Source, Target, Tenant, Url,
+    BodyOptions, Clock, Closed, Due, Engine, Open, Options, Outcome, Source, Target, Tenant, Url,
     process_cpu_ns,
 };
 use cotenant_stats::Gaps;
 use cotenant_store::serving::{RequestLine, RequestRecord};
 use std::cell::Cell;
+use std::cmp::Reverse;
 use std::fs::File;
 use std::rc::Rc;
 
@@ -46,9 +48,11 @@ pub struct TenantLoad {
     pub headers: Vec<(String, String)>,
     /// What bodies have in common.
     pub body: BodyOptions,
+    /// Models that single requests ask instead.
+    pub models: Models,
     /// What is asked.
     pub asks: Asks,
-    /// When.
+    /// When; of sessions, when they begin.
     pub source: LoadSource,
     /// Most requests in flight.
     pub in_flight: u32,
@@ -60,10 +64,23 @@ pub struct TenantLoad {
     pub control: Option<Rc<Control>>,
 }
 
+impl TenantLoad {
+    /// Requests that it is meant to have; `u64::MAX` where time ends it.
+    pub fn requests(&self) -> u64 {
+        match (&self.source, self.asks.sessions_of()) {
+            (LoadSource::Closed { requests, .. }, _) => *requests,
+            (LoadSource::Open { times }, None) => times.len() as u64,
+            (LoadSource::Open { times }, Some(s)) => {
+                (0..times.len() as u64).map(|i| s.turns(i).map_or(0, u64::from)).sum()
+            }
+        }
+    }
+}
+
 /// How far a load has come, and its end from outside.
 #[derive(Debug, Default)]
 pub struct Control {
-    /// Requests that have ended.
+    /// Requests that have ended, or will not come any more.
     pub ended: Cell<u64>,
     /// No further request is sent.
     pub stop: Cell<bool>,
@@ -89,8 +106,8 @@ impl Source for Controlled {
     }
 
     fn ended(&mut self, record: &RequestRecord, text: &str) {
-        self.control.ended.set(self.control.ended.get() + 1);
         self.inner.ended(record, text);
+        self.control.ended.set(self.control.ended.get() + 1 + self.inner.forgone());
     }
 }
 
@@ -127,12 +144,29 @@ pub fn prepare(loads: Vec<TenantLoad>, file: File) -> Result<Prepared, TrialErro
         let target = Target::new(&url, load.body.api.path(), &load.headers).map_err(|e| failed(&e))?;
         // What cannot be asked at all is better known before the first request.
         load.asks.at(0).map_err(|e| failed(&e))?;
-        let bodies = AskBodies::new(load.asks, BodyWriter::new(&load.body), Rc::clone(&failure));
-        let (source, connections): (Box<dyn Source>, u32) = match load.source {
-            LoadSource::Closed { users, think_ns, requests, until_ns } => {
-                (Box::new(Closed::new(bodies, users, think_ns, requests, until_ns)), users)
+        let scribe = Scribe::new(&load.body, load.models);
+        let keep_text = load.asks.sessions_of().is_some();
+        let connections = match &load.source {
+            LoadSource::Closed { users, .. } => *users,
+            LoadSource::Open { .. } => 16,
+        };
+        let source: Box<dyn Source> = if keep_text {
+            let (begin, limits) = match load.source {
+                LoadSource::Closed { users, think_ns, requests, until_ns } => {
+                    let free = (0..users).map(|_| Reverse(0)).collect();
+                    (Begin::Users { free, think_ns }, (requests, until_ns))
+                }
+                LoadSource::Open { times } => (Begin::Times(times.into()), (u64::MAX, u64::MAX)),
+            };
+            Box::new(SessionSource::new(load.asks, scribe, Rc::clone(&failure), begin, limits))
+        } else {
+            let bodies = AskBodies::new(load.asks, scribe, Rc::clone(&failure));
+            match load.source {
+                LoadSource::Closed { users, think_ns, requests, until_ns } => {
+                    Box::new(Closed::new(bodies, users, think_ns, requests, until_ns))
+                }
+                LoadSource::Open { times } => Box::new(Open::new(bodies, times)),
             }
-            LoadSource::Open { times } => (Box::new(Open::new(bodies, times)), 16),
         };
         let source = match load.control {
             Some(control) => Box::new(Controlled { inner: source, control }),
@@ -144,7 +178,7 @@ pub fn prepare(loads: Vec<TenantLoad>, file: File) -> Result<Prepared, TrialErro
             source,
             in_flight: load.in_flight.max(1),
             timeout_ns: load.timeout_ns,
-            keep_text: false,
+            keep_text,
             connections,
         });
     }

@@ -9,11 +9,12 @@ mod levels;
 mod options;
 mod plan;
 mod selftest;
+mod sessions;
 mod tenant;
 mod watch;
 mod writer;
 
-pub use asks::{AskBodies, AskedFailure};
+pub use asks::{AskedFailure, Models};
 pub use client::Clients;
 pub use drive::{Control, Driven, LoadSource, Prepared, TenantLoad, drive, prepare};
 pub use engine::{EngineModel, EngineSharing, EngineSpec, EngineStep};

@@ -40,6 +40,9 @@ pub fn load_options(l: &ServerLoad, seed: u64) -> Result<LoadOptions, String> {
         trace: text("trace", &l.trace)?,
         trace_part: l.trace_part.clone(),
         exact_rate: l.exact_rate,
+        turns: l.turns.clone(),
+        turn_think: l.turn_think.clone(),
+        models: l.models.clone(),
         requests: match (l.requests, l.duration) {
             (None, None) => Some(100),
             (n, _) => n.map(u64::from),

@@ -6,7 +6,7 @@
 //! token, several tokens in a chunk, a wait after the last one, arrivals that are not what they should be, and latency
 //! that leaves out the wait for a server that stood still.
 
-use super::{LoadSource, TenantLoad, drive};
+use super::{LoadSource, Models, TenantLoad, drive};
 use crate::backend::TrialError;
 use cotenant_load::{Arrivals, Process, Profile, Until, shape, stream_seed};
 use cotenant_prompts::{Asks, Form, Length, Synthetic, Words};
@@ -96,6 +96,7 @@ fn run(
             max_tokens_field: "max_tokens".into(),
             extra: serde_json::Map::new(),
         },
+        models: Models::default(),
         asks: Asks::synthetic(synthetic).map_err(failed)?,
         source,
         in_flight,

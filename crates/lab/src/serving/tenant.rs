@@ -359,21 +359,12 @@ impl Tenant {
         let mut planned = plan(&setup.load, "asks")?;
         let control = Rc::new(Control::default());
         planned.load.control = Some(Rc::clone(&control));
-        let wanted = match &mut planned.load.source {
-            LoadSource::Closed { requests, .. } => {
-                let wanted = *requests;
-                if until_stop && wanted != u64::MAX {
-                    *requests = u64::MAX;
-                }
-                wanted
-            }
-            LoadSource::Open { times } => times.len() as u64,
-        };
+        let wanted = planned.load.requests();
         let ends_by_time = wanted == u64::MAX;
         let until_ns = setup.load.duration.unwrap_or(u64::MAX);
         // A closed loop goes on until the others are done too.
-        if until_stop && let LoadSource::Closed { until_ns, .. } = &mut planned.load.source {
-            *until_ns = u64::MAX;
+        if until_stop && let LoadSource::Closed { until_ns, requests, .. } = &mut planned.load.source {
+            (*until_ns, *requests) = (u64::MAX, u64::MAX);
         }
         let prepared = prepare(vec![planned.load], create(&setup.records)?).map_err(failed)?;
         self.say("armed");

@@ -70,7 +70,10 @@ fn unknown_fields_get_a_suggestion() {
     let e = refused("{\"prompt\": \"a\", \"max_new_tokens\": 5}");
     assert!(e.contains("did you mean `max_tokens`?"), "{e}");
     let e = refused("{\"prompt\": \"a\", \"temperature\": 5}");
-    assert!(e.contains("there are `prompt`, `messages`, `system`, `max_tokens`, `id`, `class`"), "{e}");
+    assert!(
+        e.contains("there are `prompt`, `messages`, `system`, `max_tokens`, `id`, `class`, `model`"),
+        "{e}"
+    );
     let e = refused("{\"messages\": [{\"roles\": \"user\", \"content\": \"b\"}]}");
     assert!(e.contains("no field `messages[0].roles`; did you mean `role`?"), "{e}");
 }
@@ -96,10 +99,21 @@ fn messages_are_looked_at_one_by_one() {
 }
 
 #[test]
+fn entries_may_ask_models_of_their_own() {
+    let text = "{\"prompt\": \"a\", \"model\": \"fr\"}\n{\"prompt\": \"b\"}\n{\"prompt\": \"c\", \"model\": \"de\"}\n{\"prompt\": \"d\", \"model\": \"fr\"}\n";
+    let file = PromptFile::parse(text).expect("a file");
+    assert_eq!(file.models(), ["fr", "de"]);
+    let asked = |i| file.ask(i, Order::InOrder, 1, 8).expect("an ask").model;
+    assert_eq!((0..4).map(asked).collect::<Vec<_>>(), [Some(0), None, Some(1), Some(0)]);
+    let e = PromptFile::parse("{\"prompt\": \"a\", \"model\": 3}\n").expect_err("refused").to_string();
+    assert!(e.contains("line 1") && e.contains("`model`") && e.contains("the number 3"), "{e}");
+}
+
+#[test]
 fn a_file_has_a_thousand_classes_at_most() {
     let text: String = (0..1001).map(|i| format!("{{\"prompt\": \"a\", \"class\": \"c{i}\"}}\n")).collect();
     let e = PromptFile::parse(&text).expect_err("refused");
-    assert_eq!(e, FileError::Classes { line: 1001, class: "c1000".to_owned() });
+    assert_eq!(e, FileError::Names { line: 1001, what: "classes", name: "c1000".to_owned() });
 }
 
 proptest! {

@@ -101,3 +101,18 @@ fn times_between_turns_have_their_mean() {
     let mean = (0..4000).map(|i| s.think_s(i, 1)).sum::<f64>() / 4000.0;
     assert!((mean - 5.0).abs() < 4.0 * 5.0 / 4000f64.sqrt(), "{mean}");
 }
+
+#[test]
+fn other_texts_leave_turns_and_lengths_as_they_are() {
+    let asks = Asks::sessions(sessions(Form::Text)).expect("sessions");
+    let other = asks.clone().with_texts(77);
+    for session in 0..10 {
+        let (a, b) = (asks.turn(session, 1, &answers(1)), other.turn(session, 1, &answers(1)));
+        let (a, b) = (a.expect("an ask"), b.expect("an ask"));
+        assert_ne!(text(&a.prompt), text(&b.prompt));
+        assert_eq!(
+            (a.target_prompt_tokens, a.max_tokens, a.session),
+            (b.target_prompt_tokens, b.max_tokens, b.session)
+        );
+    }
+}
