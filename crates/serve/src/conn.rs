@@ -1,5 +1,6 @@
 //! One connection, and the answer that is coming in on it.
 
+use crate::channel::Tls;
 use crate::delta::{Delta, skim};
 use crate::http::{Answer, Content, Head, Piece};
 use crate::sse::{Events, LONGEST};
@@ -167,19 +168,22 @@ impl Active {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Connecting,
+    /// The socket is open and TLS is being agreed on.
+    Shaking,
     Idle,
     Busy,
 }
 
 /// A connection to a tenant's server.
-#[derive(Debug)]
 pub(crate) struct Conn {
     pub socket: OwnedFd,
+    /// Of an encrypted connection.
+    pub tls: Option<Tls>,
     pub tenant: usize,
     pub state: State,
     /// The request, kept until its answer begins.
     pub out: Vec<u8>,
-    /// Bytes of it that are written.
+    /// Bytes of it that are written, or encrypted to be.
     pub written: usize,
     /// It is registered for writing.
     pub wants_write: bool,
@@ -193,9 +197,10 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub fn new(socket: OwnedFd, tenant: usize) -> Conn {
+    pub fn new(socket: OwnedFd, tls: Option<Tls>, tenant: usize) -> Conn {
         Conn {
             socket,
+            tls,
             tenant,
             state: State::Connecting,
             out: Vec::new(),

@@ -4,18 +4,18 @@
 //! the read; only then are the requests sent that became due meanwhile. What the loop cannot read in time waits in the
 //! kernel and is stamped late; how busy the thread was is part of the outcome, so that such a run can be told.
 
+mod wire;
+
 use crate::clock::{Clock, thread_cpu_ns};
-use crate::conn::{Active, Conn, Progress, State};
+use crate::conn::{Active, Conn, State};
 use crate::error::ServeError;
 use crate::poll::{Poll, Ready};
 use crate::source::{Due, Source};
 use crate::target::Target;
 use cotenant_store::serving::{FailureKind, RequestRecord as Record};
-use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::sockopt;
 use std::io;
-use std::net::SocketAddr;
 
 /// Bytes of one read.
 const READ: usize = 256 << 10;
@@ -129,43 +129,6 @@ impl<'a> Engine<'a> {
 
     fn key(&self, id: usize) -> u64 {
         u64::from(self.turns[id]) << 32 | id as u64
-    }
-
-    /// Opens a connection; it is registered for writing, which tells when it is open.
-    fn connect(&mut self, seat: usize) -> Result<usize, Errno> {
-        let address = self.seats[seat].tenant.target.address;
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        connect_to(&socket, address)?;
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.conns.push(None);
-            self.turns.push(0);
-            self.conns.len() - 1
-        });
-        self.turns[id] = self.turns[id].wrapping_add(1);
-        let mut conn = Conn::new(socket, seat);
-        conn.wants_write = true;
-        let added = self.poll.add(&conn.socket, self.key(id), true);
-        self.conns[id] = Some(conn);
-        match added {
-            Ok(()) => Ok(id),
-            Err(e) => {
-                self.drop_conn(id);
-                Err(e)
-            }
-        }
-    }
-
-    /// Closes a connection. Its descriptor leaves the epoll with it.
-    fn drop_conn(&mut self, id: usize) {
-        if let Some(conn) = self.conns[id].take() {
-            if conn.state != State::Busy {
-                self.seats[conn.tenant].idle.retain(|&i| i != id);
-            }
-            self.free.push(id);
-        }
     }
 
     /// Drives until all sources are done and all requests have ended, the phase is over, or `interrupted` says so.
@@ -334,38 +297,6 @@ impl<'a> Engine<'a> {
         self.body = body;
     }
 
-    /// Writes what is left of the request.
-    fn write(&mut self, id: usize, clock: Clock, sink: &mut Sink<'_>) {
-        let Some(conn) = self.conns[id].as_mut() else { return };
-        let Some(active) = conn.active.as_deref_mut() else { return };
-        if active.record.sent_ns.is_none() {
-            active.record.sent_ns = Some(clock.now());
-        }
-        loop {
-            match rustix::net::send(&conn.socket, &conn.out[conn.written..], rustix::net::SendFlags::NOSIGNAL)
-            {
-                Ok(n) => conn.written += n,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(e) => {
-                    self.broken(id, FailureKind::Reset, &format!("sending failed: {e}"), clock, sink);
-                    return;
-                }
-            }
-            if conn.written >= conn.out.len() {
-                break;
-            }
-        }
-        let wants = conn.written < conn.out.len();
-        if wants != conn.wants_write {
-            conn.wants_write = wants;
-            let key = u64::from(self.turns[id]) << 32 | id as u64;
-            if let Err(e) = self.poll.change(&conn.socket, key, wants) {
-                self.broken(id, FailureKind::Reset, &e.to_string(), clock, sink);
-            }
-        }
-    }
-
     /// A socket is ready.
     fn attend(&mut self, ready: Ready, clock: Clock, sink: &mut Sink<'_>) {
         let id = (ready.key & 0xffff_ffff) as usize;
@@ -384,52 +315,23 @@ impl<'a> Engine<'a> {
                     return;
                 }
             }
-            conn.state = if conn.active.is_some() { State::Busy } else { State::Idle };
-            if conn.state == State::Idle {
-                conn.wants_write = false;
-                if self.poll.change(&conn.socket, ready.key, false).is_err() {
-                    self.drop_conn(id);
-                }
-                return;
+            if conn.tls.is_some() {
+                conn.state = State::Shaking;
+                self.flush(id, clock, sink);
+            } else {
+                self.opened(id, clock, sink);
             }
-            self.write(id, clock, sink);
             return;
         }
         if ready.readable {
             self.read(id, clock, sink);
         }
         if ready.writable && self.conns[id].as_ref().is_some_and(|c| c.wants_write) {
-            self.write(id, clock, sink);
-        }
-    }
-
-    fn read(&mut self, id: usize, clock: Clock, sink: &mut Sink<'_>) {
-        let Some(conn) = self.conns[id].as_mut() else { return };
-        let got =
-            rustix::net::recv(&conn.socket, self.buffer.as_mut_slice(), rustix::net::RecvFlags::empty());
-        let now = clock.now();
-        match got {
-            Ok((0, _)) => {
-                if conn.active.as_ref().is_some_and(|a| a.record.first_byte_ns.is_some()) {
-                    conn.closed(now);
-                    self.finish(id, false, now, sink);
-                } else {
-                    self.broken(
-                        id,
-                        FailureKind::ClosedEarly,
-                        "the server closed without an answer",
-                        clock,
-                        sink,
-                    );
-                }
+            if self.conns[id].as_ref().is_some_and(|c| c.state == State::Busy) {
+                self.write(id, clock, sink);
+            } else {
+                self.flush(id, clock, sink);
             }
-            Ok((n, _)) => {
-                if let Progress::Ended { keep } = conn.arrived(&self.buffer[..n.min(READ)], now) {
-                    self.finish(id, keep, now, sink);
-                }
-            }
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(e) => self.broken(id, FailureKind::Reset, &e.to_string(), clock, sink),
         }
     }
 
@@ -524,12 +426,5 @@ impl<'a> Engine<'a> {
             self.drop_conn(id);
             self.ended(seat, active, now, sink);
         }
-    }
-}
-
-fn connect_to(socket: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
-    match rustix::net::connect(socket, &address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
-        Err(e) => Err(e),
     }
 }

@@ -13,6 +13,9 @@ pub enum ServeError {
         /// What the resolver said.
         source: io::Error,
     },
+    /// No encrypted connections can be made.
+    #[error(transparent)]
+    Tls(cotenant_servers::http::HttpError),
     /// A header holds what no header can hold.
     #[error("use the header `{name}`: a name has letters, digits and `-`, and a value no line ends")]
     Header {

@@ -18,6 +18,7 @@
 //! | end | | the read that completed the answer, or when it was given up |
 
 mod body;
+mod channel;
 mod clock;
 mod conn;
 mod delta;

@@ -1,7 +1,7 @@
 //! Where requests go.
 
 use crate::error::ServeError;
-use cotenant_servers::http::Url;
+use cotenant_servers::{http::Url, tls};
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -10,6 +10,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 pub struct Target {
     /// Address that connections go to.
     pub address: SocketAddr,
+    /// Host whose certificate an encrypted connection wants; `None`: connections are not encrypted.
+    pub(crate) tls: Option<String>,
     /// Head of every request up to the value of `content-length`.
     head: Vec<u8>,
 }
@@ -47,7 +49,12 @@ impl Target {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("content-length: ");
-        Ok(Target { address, head: head.into_bytes() })
+        let tls = url.tls.then(|| url.host.clone());
+        if let Some(host) = &tls {
+            // A host without a possible certificate, or no certificates to trust, is better known before the first request.
+            tls::connection(host).map_err(ServeError::Tls)?;
+        }
+        Ok(Target { address, tls, head: head.into_bytes() })
     }
 
     /// A whole request. Its number goes along as `x-request-id`, by which a server's log can be joined with records.

@@ -108,6 +108,14 @@ pub enum ServerError {
         /// Last lines of its output.
         lines: Vec<String>,
     },
+    /// No encrypted connection.
+    #[error("reach server `{server}`: failed to speak {why}")]
+    Tls {
+        /// Server.
+        server: String,
+        /// What is in the way.
+        why: String,
+    },
     /// It was not ready in time.
     #[error(
         "reach server `{server}`: it was not ready after {:.1} s; waited for {waited_for}{}{}",

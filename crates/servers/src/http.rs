@@ -1,4 +1,4 @@
-//! A small blocking HTTP/1.1 client for probes: one request a connection, plain HTTP only. Load generators have their
+//! A small blocking HTTP/1.1 client for probes: one request a connection. Load generators have their
 //! own client; this one is not made for speed.
 
 use std::fmt::Write as _;
@@ -26,13 +26,13 @@ pub enum HttpError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// The address wants encryption.
-    #[error(
-        "read the URL `{url}`: https is not supported; put a proxy that speaks TLS beside this program and give its http URL"
-    )]
+    /// No encrypted connection.
+    #[error("speak TLS with {host}: {why}")]
     Tls {
-        /// The address.
-        url: String,
+        /// The server.
+        host: String,
+        /// What is in the way.
+        why: String,
     },
     /// No connection.
     #[error("connect to {address}: {source}")]
@@ -72,25 +72,27 @@ fn redacted(text: &str) -> String {
 pub struct Url {
     /// Name or address, without brackets.
     pub host: String,
-    /// Port; 80 where the text has none.
+    /// Port; 80 where the text has none, of https 443.
     pub port: u16,
+    /// It is https.
+    pub tls: bool,
     /// What goes before each path; without a slash at its end, often empty.
     pub prefix: String,
 }
 
 impl Url {
-    /// Reads `http://HOST[:PORT][/PREFIX][/v1]`. A last `/v1` is left out, as paths have it.
+    /// Reads `http://HOST[:PORT][/PREFIX][/v1]`, or the same with `https`. A last `/v1` is left out, as paths have it.
     ///
     /// # Errors
-    /// It is https, or not of that form, with what is wrong.
+    /// It is not of that form, with what is wrong.
     pub fn parse(text: &str) -> Result<Url, HttpError> {
         let bad = |why| HttpError::Url { url: redacted(text), why };
         let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("it has no scheme"))?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => return Err(HttpError::Tls { url: redacted(text) }),
-            _ => return Err(bad("its scheme is not http")),
-        }
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(bad("its scheme is neither http nor https")),
+        };
         if rest.contains(['?', '#']) {
             return Err(bad("it has a query or a fragment"));
         }
@@ -122,11 +124,12 @@ impl Url {
                 .ok()
                 .filter(|p| *p > 0)
                 .ok_or_else(|| bad("its port is no number from 1 to 65535"))?,
+            None if tls => 443,
             None => 80,
         };
         let prefix = path.trim_end_matches('/');
         let prefix = prefix.strip_suffix("/v1").unwrap_or(prefix).trim_end_matches('/');
-        Ok(Url { host: host.to_owned(), port, prefix: prefix.to_owned() })
+        Ok(Url { host: host.to_owned(), port, tls, prefix: prefix.to_owned() })
     }
 
     /// Host and port as a `Host` header has them.
@@ -138,7 +141,8 @@ impl Url {
 
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.prefix)
+        let s = if self.tls { "s" } else { "" };
+        write!(f, "http{s}://{}{}", self.authority(), self.prefix)
     }
 }
 
@@ -179,9 +183,18 @@ pub struct Request<'a> {
 /// No connection, no whole answer in time, or not an answer of HTTP/1.
 pub fn send(r: &Request<'_>, give_up: &dyn Fn() -> bool) -> Result<Answer, HttpError> {
     let deadline = Instant::now() + r.limit;
-    let mut stream = connect(r.url, deadline)?;
-    stream.set_read_timeout(Some(TURN))?;
-    stream.set_write_timeout(Some(r.limit.max(TURN)))?;
+    let mut plain = connect(r.url, deadline)?;
+    plain.set_read_timeout(Some(TURN))?;
+    plain.set_write_timeout(Some(r.limit.max(TURN)))?;
+    let mut encrypted;
+    let stream: &mut dyn Stream = if r.url.tls {
+        let mut tls = crate::tls::connection(&r.url.host)?;
+        shake_hands(&mut tls, &mut plain, r, deadline, give_up)?;
+        encrypted = rustls::StreamOwned::new(tls, plain);
+        &mut encrypted
+    } else {
+        &mut plain
+    };
     let body = r.json.unwrap_or_default();
     let mut head = format!(
         "{} {}{} HTTP/1.1\r\nHost: {}\r\nAccept: */*\r\nConnection: close\r\n",
@@ -228,6 +241,38 @@ pub fn send(r: &Request<'_>, give_up: &dyn Fn() -> bool) -> Result<Answer, HttpE
             Err(e) => return decode(&got, true).ok().flatten().ok_or(HttpError::Io(e)),
         }
     }
+}
+
+/// What bytes of a request go into and those of its answer come from.
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+/// Brings a connection to where it takes requests.
+fn shake_hands(
+    tls: &mut rustls::ClientConnection,
+    socket: &mut TcpStream,
+    r: &Request<'_>,
+    deadline: Instant,
+    give_up: &dyn Fn() -> bool,
+) -> Result<(), HttpError> {
+    while tls.is_handshaking() {
+        if give_up() {
+            return Err(HttpError::Interrupted);
+        }
+        if Instant::now() >= deadline {
+            return Err(HttpError::TimedOut(r.limit));
+        }
+        match tls.complete_io(socket) {
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(e) => {
+                let told = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+                let why = told.map_or_else(|| format!("no handshake: {e}"), crate::tls::why);
+                return Err(HttpError::Tls { host: r.url.host.clone(), why });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn connect(url: &Url, deadline: Instant) -> Result<TcpStream, HttpError> {

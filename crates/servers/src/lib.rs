@@ -23,6 +23,7 @@ mod server;
 mod spec;
 mod starter;
 mod template;
+pub mod tls;
 
 pub use endpoint::Endpoint;
 pub use error::{Exit, ServerError};

@@ -2,7 +2,7 @@
 
 use crate::endpoint::{Endpoint, First, Listed};
 use crate::error::{Exit, ServerError};
-use crate::http::Url;
+use crate::http::{HttpError, Url};
 use crate::output::memory_advice;
 use crate::port;
 use crate::preset::Preset;
@@ -83,7 +83,7 @@ impl Server {
             let given = all.iter().rev().find(|(k, _)| k == name).map(|(_, v)| v.clone());
             given.or_else(|| std::env::var(name).ok())
         });
-        let url = Url { host: HOST.to_owned(), port, prefix: String::new() };
+        let url = Url { host: HOST.to_owned(), port, tls: false, prefix: String::new() };
         let mut endpoint = Endpoint::new(spec.name.clone(), spec.preset, url, key);
         endpoint.model = spec.request_model().map(str::to_owned);
         endpoint.adapters = spec.adapters.iter().map(|(name, _)| name.clone()).collect();
@@ -285,6 +285,12 @@ struct Wait<'a> {
 impl Wait<'_> {
     fn run(&mut self) -> Result<Ready, Failure> {
         let (e, interrupted) = (self.endpoint, self.interrupted);
+        if e.url.tls
+            && let Err(HttpError::Tls { why, .. }) = e.get("/", self.probe.min(self.left()), interrupted)
+        {
+            // Waiting makes no certificate good.
+            return Err(ServerError::Tls { server: e.name.clone(), why }.into());
+        }
         self.until("its health check", |limit| e.health(limit, interrupted))?;
         let mut listed = Listed::Names(Vec::new());
         self.until("its list of models", |limit| {

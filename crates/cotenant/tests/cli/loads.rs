@@ -323,9 +323,11 @@ fn a_server_that_is_not_there_or_lacks_the_model_is_named() {
     let (code, _, err) = load(&server.url(), out.path(), &["--concurrency", "1", "--model", "gpt"]);
     assert_eq!(code, 4, "{err}");
     assert!(err.contains("simulated"), "it names what is served: {err}");
-    for (url, part) in
-        [("https://127.0.0.1:1", "TLS"), ("127.0.0.1:1", "http://"), ("http://me:secret@h", "environment")]
-    {
+    for (url, part) in [
+        ("ftp://127.0.0.1:1", "neither http nor https"),
+        ("127.0.0.1:1", "http://"),
+        ("http://me:secret@h", "environment"),
+    ] {
         let (code, _, err) = load(url, out.path(), &["--concurrency", "1"]);
         assert_eq!(code, 3, "{url}: {err}");
         assert!(err.contains(part) && !err.contains("secret"), "{url}: {err}");

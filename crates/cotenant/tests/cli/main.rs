@@ -11,4 +11,5 @@ mod real_servers;
 mod resume;
 mod room;
 mod servers;
+mod tls;
 mod verbs;
