@@ -411,8 +411,10 @@ pub(crate) fn each_line<T: DeserializeOwned>(
         // What has no end is torn, or nothing at all.
         let Some(whole) = buffer.strip_suffix(b"\n") else { break };
         let damaged = |reason, remedy| StoreError::Damaged { path: path.to_owned(), line, reason, remedy };
-        let text =
-            std::str::from_utf8(whole).map_err(|e| damaged(e.to_string(), ": it is not text there"))?;
+        let text = std::str::from_utf8(whole).map_err(|_| {
+            // As the standard library words it of a whole file.
+            damaged("stream did not contain valid UTF-8".to_owned(), ": it is not text")
+        })?;
         if text.trim().is_empty() {
             continue;
         }
