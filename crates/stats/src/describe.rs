@@ -4,7 +4,8 @@
 //! thousand iterations of ten repeats are not a thousand independent observations. Intervals are therefore
 //! bootstrapped over whole groups (Davison and Hinkley, "Bootstrap methods and their application", section 3.8). A
 //! resample is a multiset of groups; instead of sorting it, each observation of the sorted pool gets its group's
-//! multiplicity as weight, and one pass over the pool finds all percentiles at once.
+//! multiplicity as weight, and one pass over the pool finds all percentiles at once. Where groups are few, marks in
+//! the pool say how many observations of each lie before them, so that a pass reads only what lies around the percentiles.
 
 use crate::interval::median_rank;
 use crate::quantile::quantile_sorted;
@@ -47,6 +48,11 @@ pub struct Description {
     pub p99: Bounded,
 }
 
+/// Observations between two marks of the pool.
+const STRIDE: usize = 256;
+/// Most units with marks: they cost a number for each unit.
+const MARKED: usize = 64;
+
 /// Observations in groups, ready to be described.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grouped {
@@ -56,6 +62,8 @@ pub struct Grouped {
     units: Vec<(usize, f64, f64)>,
     centre: f64,
     groups: usize,
+    /// For each mark, the first of which is at the start, how many observations of each unit lie before it.
+    marks: Vec<u32>,
 }
 
 impl Grouped {
@@ -85,7 +93,8 @@ impl Grouped {
             let squares = g.iter().map(|x| (x - centre) * (x - centre)).sum();
             (g.len(), g.iter().map(|x| x - centre).sum(), squares)
         };
-        Ok(Grouped { pool, units: units.iter().map(sums).collect(), centre, groups: filled.len() })
+        let marks = marks(&pool, units.len());
+        Ok(Grouped { pool, units: units.iter().map(sums).collect(), centre, groups: filled.len(), marks })
     }
 
     /// Observations.
@@ -103,9 +112,7 @@ impl Grouped {
     /// # Errors
     /// A share outside 0..=1, or a level outside 0..1.
     pub fn quantiles(&self, shares: &[f64], bootstrap: &Bootstrap) -> Result<Vec<Bounded>, StatsError> {
-        if let Some(&value) = shares.iter().find(|p| !(0.0..=1.0).contains(*p)) {
-            return Err(StatsError::Parameter { name: "p", value, expected: "a share from 0 to 1" });
-        }
+        check_shares(shares)?;
         let (values, resampled) = self.resample(shares, bootstrap);
         (0..shares.len()).map(|i| bounded(values[i], &resampled[i], bootstrap.level)).collect()
     }
@@ -116,14 +123,28 @@ impl Grouped {
     /// # Errors
     /// A level outside 0..1.
     pub fn describe(&self, bootstrap: &Bootstrap) -> Result<Description, StatsError> {
-        let shares = [0.5, 0.9, 0.95, 0.99];
+        self.describe_and(&[], bootstrap).map(|(d, _)| d)
+    }
+
+    /// As [`Grouped::describe`], and as [`Grouped::quantiles`] of `more` shares, for the time of one of them.
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn describe_and(
+        &self,
+        more: &[f64],
+        bootstrap: &Bootstrap,
+    ) -> Result<(Description, Vec<Bounded>), StatsError> {
+        check_shares(more)?;
+        let shares = [&[0.5, 0.9, 0.95, 0.99], more].concat();
         let (values, resampled) = self.resample(&shares, bootstrap);
         let of = |i: usize| bounded(values[i], &resampled[i], bootstrap.level);
         let mut p50 = of(0)?;
         if let (1, Some(rank)) = (self.groups, median_rank(self.len(), bootstrap.level)) {
             (p50.low, p50.high) = (self.pool[rank - 1].0, self.pool[self.len() - rank].0);
         }
-        Ok(Description {
+        let further = (4..shares.len()).map(of).collect::<Result<_, _>>()?;
+        let description = Description {
             n: self.len(),
             groups: self.groups,
             mean: of(shares.len())?,
@@ -134,7 +155,23 @@ impl Grouped {
             p90: of(1)?,
             p95: of(2)?,
             p99: of(3)?,
-        })
+        };
+        Ok((description, further))
+    }
+
+    /// Goes on in the pool, of which `pool[..i]` weighs `passed`, to the last mark before which no more than `weight` lies.
+    fn skip(&self, i: usize, passed: usize, weight: usize, weights: &[u32]) -> (usize, usize) {
+        let before = |mark: usize| -> usize {
+            let counts = self.marks.iter().skip(mark * weights.len()).zip(weights);
+            counts.map(|(n, w)| *n as usize * *w as usize).sum()
+        };
+        let (mut low, mut high) = (i / STRIDE, self.marks.len() / weights.len().max(1));
+        // `low` is at or before `i`; from `high` on marks are too far.
+        while high > low + 1 {
+            let middle = usize::midpoint(low, high);
+            if before(middle) <= weight { low = middle } else { high = middle }
+        }
+        if low * STRIDE > i { (low * STRIDE, before(low)) } else { (i, passed) }
     }
 
     /// Quantiles, mean and standard deviation: of the observations, and of each resample.
@@ -155,6 +192,26 @@ impl Grouped {
         });
         (values, resampled)
     }
+}
+
+fn check_shares(shares: &[f64]) -> Result<(), StatsError> {
+    match shares.iter().find(|p| !(0.0..=1.0).contains(*p)) {
+        Some(&value) => Err(StatsError::Parameter { name: "p", value, expected: "a share from 0 to 1" }),
+        None => Ok(()),
+    }
+}
+
+/// How many observations of each unit lie before each mark; none where units are many.
+fn marks(pool: &[(f64, u32)], units: usize) -> Vec<u32> {
+    let mut marks = Vec::new();
+    if units <= MARKED {
+        let mut before = vec![0; units];
+        for part in pool.chunks(STRIDE) {
+            marks.extend_from_slice(&before);
+            part.iter().for_each(|(_, unit)| before[*unit as usize] += 1);
+        }
+    }
+    marks
 }
 
 /// One pass over the pool with weights.
@@ -182,17 +239,20 @@ impl<'a> Scan<'a> {
             self.wanted.extend([(i, q, false), ((i + 1).min(last), q, true)]);
         }
         self.wanted.sort_unstable();
-        let (mut next, mut passed) = (0, 0);
-        for (x, unit) in &self.of.pool {
-            passed += weights[*unit as usize] as usize;
-            while let Some((at, q, upper)) = self.wanted.get(next).copied().filter(|w| w.0 < passed) {
-                debug_assert!(at < n);
-                self.found[q][usize::from(upper)] = *x;
-                next += 1;
+        // `pool[..i]` weighs `passed`, and `x` is its last.
+        let (mut i, mut passed, mut x) = (0, 0, f64::NAN);
+        for &(at, q, upper) in &self.wanted {
+            debug_assert!(at < n);
+            if passed <= at {
+                (i, passed) = self.of.skip(i, passed, at, weights);
             }
-            if next == self.wanted.len() {
-                break;
+            while passed <= at
+                && let Some((value, unit)) = self.of.pool.get(i)
+            {
+                passed += weights[*unit as usize] as usize;
+                (i, x) = (i + 1, *value);
             }
+            self.found[q][usize::from(upper)] = x;
         }
         let quantile = |(pair, p): (&[f64; 2], &f64)| {
             let h = last as f64 * p;
@@ -252,6 +312,24 @@ mod tests {
         let d = Grouped::new(&[&xs]).unwrap().describe(&FEW).unwrap();
         // Rank 40 of 100 (see `interval`).
         assert_eq!((d.p50.low, d.p50.high), (39.0, 60.0));
+    }
+
+    #[test]
+    fn marks_change_nothing() {
+        // Ties across marks, units of one observation and of many, and more observations than a few marks.
+        let groups: Vec<Vec<f64>> = (0..9u32)
+            .map(|g| (0..1 + g * g * 40).map(|i| f64::from((i * 7919 + g) % 977)).collect())
+            .collect();
+        let views: Vec<&[f64]> = groups.iter().map(Vec::as_slice).collect();
+        let marked = Grouped::new(&views).unwrap();
+        assert!(marked.marks.len() > 20 * groups.len());
+        let plain = Grouped { marks: Vec::new(), ..marked.clone() };
+        let shares = [0.0, 0.001, 0.3, 0.5, 0.95, 0.999, 1.0];
+        assert_eq!(marked.resample(&shares, &FEW), plain.resample(&shares, &FEW));
+        let (d, more) = marked.describe_and(&[0.999], &FEW).unwrap();
+        assert_eq!(d, plain.describe(&FEW).unwrap());
+        assert_eq!(more, plain.quantiles(&[0.999], &FEW).unwrap());
+        assert!(marked.describe_and(&[1.5], &FEW).is_err());
     }
 
     proptest! {

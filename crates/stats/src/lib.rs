@@ -30,8 +30,8 @@ pub use hypothesis::{Test, hodges_lehmann_one_sample, holm, mann_whitney, sign_t
 pub use interval::{Interval, Median, Method, median_interval, paired_ratio, precise_enough};
 pub use kde::{Bandwidth, Kde};
 pub use kolmogorov::kolmogorov_smirnov;
-pub use mser::mser5;
-pub use quantile::{Outlier, mark_outliers, median, quantile};
+pub use mser::{mser, mser5};
+pub use quantile::{Outlier, mark_outliers, median, quantile, quantile_sorted};
 pub use shift::{Shift, hodges_lehmann_interval, hodges_lehmann_shift};
 pub use sketch::{Sketch, describe_sketches};
 pub use verdict::{Better, Judge, Verdict};

@@ -13,6 +13,11 @@ const BATCH: usize = 5;
 pub fn mser5(series: &[f64]) -> Option<usize> {
     let batches: Vec<f64> =
         series.chunks_exact(BATCH).map(|b| b.iter().sum::<f64>() / BATCH as f64).collect();
+    mser(&batches).map(|cut| cut * BATCH)
+}
+
+/// The same rule on means of batches: how many of them to leave out at the start.
+pub fn mser(batches: &[f64]) -> Option<usize> {
     let n = batches.len();
     if n < 10 || batches.iter().any(|b| !b.is_finite()) {
         return None;
@@ -33,7 +38,7 @@ pub fn mser5(series: &[f64]) -> Option<usize> {
             }
         }
     }
-    best.filter(|(cut, _)| *cut < n / 2).map(|(cut, _)| cut * BATCH)
+    best.map(|(cut, _)| cut).filter(|cut| *cut < n / 2)
 }
 
 #[cfg(test)]

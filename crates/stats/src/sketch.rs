@@ -6,7 +6,8 @@
 
 use crate::{Bootstrap, Bounded, StatsError, percentile_interval};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Buckets for each doubling.
 const PER_DOUBLING: f64 = 128.0;
@@ -71,23 +72,9 @@ impl Sketch {
     /// The smallest value with at least this share (0..=1) of the weight at or below it, to half a bucket; `None`
     /// when empty.
     pub fn quantile(&self, share: f64) -> Option<f64> {
-        let total = self.weight();
-        if total <= 0.0 {
-            return None;
-        }
-        // A hair less, so that rounding in the sums does not skip to the next bucket.
-        let wanted = total * share * (1.0 - 1e-12);
-        let mut seen = self.zeros;
-        if seen >= wanted && self.zeros > 0.0 {
-            return Some(0.0);
-        }
-        for (bucket, weight) in &self.buckets {
-            seen += weight;
-            if seen >= wanted {
-                return Some(((f64::from(*bucket) + 0.5) / PER_DOUBLING).exp2().min(self.max));
-            }
-        }
-        Some(self.max)
+        let weight = self.weight();
+        let buckets = self.buckets.iter().map(|(bucket, weight)| (*bucket, *weight));
+        (weight > 0.0).then(|| quantile_of(buckets, self.zeros, weight, self.max, share))
     }
 }
 
@@ -96,34 +83,25 @@ impl Sketch {
 ///
 /// # Errors
 /// Nothing in any of them, or a level outside 0..1.
-pub fn describe_sketches(
-    blocks: &[Sketch],
+pub fn describe_sketches<S: Borrow<Sketch>>(
+    blocks: &[S],
     shares: &[f64],
     bootstrap: &Bootstrap,
 ) -> Result<Vec<Bounded>, StatsError> {
-    let filled: Vec<&Sketch> = blocks.iter().filter(|b| b.weight() > 0.0).collect();
-    let of = |draw: &mut dyn Iterator<Item = (usize, f64)>| {
-        let mut all = Sketch::default();
-        for (i, times) in draw {
-            all.merge(filled[i], times);
-        }
-        let mut out = vec![all.mean()];
-        out.extend(shares.iter().map(|s| all.quantile(*s)));
-        out.into_iter().collect::<Option<Vec<f64>>>()
-    };
-    let values = of(&mut (0..filled.len()).map(|i| (i, 1.0))).ok_or(StatsError::TooFew {
-        what: "a sketch",
-        got: 0,
-        need: 1,
-    })?;
+    let filled: Vec<&Sketch> = blocks.iter().map(Borrow::borrow).filter(|b| b.weight() > 0.0).collect();
+    if filled.is_empty() {
+        return Err(StatsError::TooFew { what: "a sketch", got: 0, need: 1 });
+    }
+    let mut together = Together::new(filled);
+    let mut times = vec![1.0; together.sketches.len()];
+    let values = together.describe(&times, shares);
     let mut resampled = vec![Vec::with_capacity(bootstrap.resamples); values.len()];
-    bootstrap.distribution(filled.len(), |draw| {
-        let mut times = vec![0.0; filled.len()];
+    bootstrap.distribution(times.len(), |draw| {
+        times.fill(0.0);
         for i in draw {
             times[*i] += 1.0;
         }
-        let mut it = times.iter().copied().enumerate().filter(|(_, t)| *t > 0.0);
-        for (slot, value) in resampled.iter_mut().zip(of(&mut it).unwrap_or_default()) {
+        for (slot, value) in resampled.iter_mut().zip(together.describe(&times, shares)) {
             slot.push(value);
         }
         0.0
@@ -134,6 +112,76 @@ pub fn describe_sketches(
         Ok(Bounded { value, low: i.low.min(value), high: i.high.max(value) })
     };
     values.into_iter().zip(resampled).map(bounded).collect()
+}
+
+/// Sketches side by side, to be merged again and again: in place of trees, a row for each bucket with the weight that each sketch has
+/// in it.
+struct Together<'a> {
+    sketches: Vec<&'a Sketch>,
+    /// Buckets that any of them has, ascending.
+    buckets: Vec<i32>,
+    rows: Vec<f64>,
+    /// Weight of each bucket in the merge at hand.
+    merged: Vec<f64>,
+}
+
+impl<'a> Together<'a> {
+    fn new(sketches: Vec<&'a Sketch>) -> Together<'a> {
+        let used: BTreeSet<i32> = sketches.iter().flat_map(|s| s.buckets.keys().copied()).collect();
+        let buckets: Vec<i32> = used.into_iter().collect();
+        let mut rows = vec![0.0; buckets.len() * sketches.len()];
+        for (column, sketch) in sketches.iter().enumerate() {
+            for (bucket, weight) in &sketch.buckets {
+                let row = buckets.partition_point(|b| b < bucket);
+                rows[row * sketches.len() + column] = *weight;
+            }
+        }
+        Together { merged: vec![0.0; buckets.len()], sketches, buckets, rows }
+    }
+
+    /// Mean and quantiles of the merge of all, each so many `times`; [`Sketch::merge`] and [`Sketch::quantile`] would give the
+    /// same to the last digit, since sums are in the same order.
+    fn describe(&mut self, times: &[f64], shares: &[f64]) -> Vec<f64> {
+        let sum = |of: fn(&Sketch) -> f64| {
+            self.sketches.iter().zip(times).map(|(s, t)| of(s) * t).fold(0.0, |a, b| a + b)
+        };
+        let (zeros, total) = (sum(|s| s.zeros), sum(|s| s.sum));
+        let drawn = self.sketches.iter().zip(times).filter(|(_, t)| **t > 0.0);
+        let max = drawn.map(|(s, _)| s.max).fold(0.0, f64::max);
+        for (merged, row) in self.merged.iter_mut().zip(self.rows.chunks_exact(times.len())) {
+            *merged = row.iter().zip(times).fold(0.0, |sum, (w, t)| sum + w * t);
+        }
+        let weight = zeros + self.merged.iter().sum::<f64>();
+        let mut out = vec![total / weight];
+        out.extend(shares.iter().map(|share| {
+            let merged = self.buckets.iter().copied().zip(self.merged.iter().copied());
+            quantile_of(merged, zeros, weight, max, *share)
+        }));
+        out
+    }
+}
+
+/// The quantile of buckets in ascending order with their weights, beside `zeros`; `weight` of all is above 0.
+fn quantile_of(
+    buckets: impl Iterator<Item = (i32, f64)>,
+    zeros: f64,
+    weight: f64,
+    max: f64,
+    share: f64,
+) -> f64 {
+    // A hair less, so that rounding in the sums does not skip to the next bucket.
+    let wanted = weight * share * (1.0 - 1e-12);
+    let mut seen = zeros;
+    if seen >= wanted && zeros > 0.0 {
+        return 0.0;
+    }
+    for (bucket, weight) in buckets.filter(|(_, weight)| *weight > 0.0) {
+        seen += weight;
+        if seen >= wanted {
+            return ((f64::from(bucket) + 0.5) / PER_DOUBLING).exp2().min(max);
+        }
+    }
+    max
 }
 
 #[cfg(test)]
@@ -172,6 +220,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn side_by_side_is_as_merged(
+            blocks in prop::collection::vec(prop::collection::vec((-1.0f64..50.0, 0.1f64..3.0), 1..60), 1..6),
+            times in prop::collection::vec(0u8..4, 6), share in 0.0f64..1.0,
+        ) {
+            let sketches: Vec<Sketch> = blocks
+                .iter()
+                .map(|values| {
+                    let mut s = Sketch::default();
+                    values.iter().for_each(|(value, weight)| s.add(*value, *weight));
+                    s
+                })
+                .collect();
+            let mut times: Vec<f64> = times.iter().take(sketches.len()).map(|t| f64::from(*t)).collect();
+            times[0] += 1.0;
+            let mut all = Sketch::default();
+            for (s, t) in sketches.iter().zip(&times).filter(|(_, t)| **t > 0.0) {
+                all.merge(s, *t);
+            }
+            let found = Together::new(sketches.iter().collect()).describe(&times, &[share]);
+            prop_assert_eq!(found, vec![all.mean().expect("filled"), all.quantile(share).expect("filled")]);
+        }
+
         #[test]
         fn quantiles_are_near_the_exact_ones(mut xs in prop::collection::vec(1e-3f64..1e6, 200..400), share in 0.0f64..1.0) {
             let mut s = Sketch::default();

@@ -18,8 +18,11 @@ use crate::serving::RequestLine;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+/// Bytes that are read at once of a file of lines.
+const READ: usize = 1 << 18;
 
 /// What can go wrong with a run folder. Messages read after "failed to".
 #[derive(Debug, thiserror::Error)]
@@ -384,37 +387,41 @@ fn words_of(e: &serde_json::Error) -> String {
 }
 
 pub(crate) fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StoreError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(t) => t,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-            return Err(StoreError::Damaged {
-                path: path.to_owned(),
-                line: 1,
-                reason: e.to_string(),
-                remedy: ": it is not text",
-            });
-        }
+    let mut all = Vec::new();
+    each_line(path, u64::MAX, &mut |line| all.push(line))?;
+    Ok(all)
+}
+
+/// Hands over each whole line within the first `bytes` of a file, one at a time; a file that is not there has none.
+pub(crate) fn each_line<T: DeserializeOwned>(
+    path: &Path,
+    bytes: u64,
+    f: &mut dyn FnMut(T),
+) -> Result<(), StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(io_error("read", path)(e)),
     };
-    let whole = text.rfind('\n').map_or("", |i| &text[..i]);
-    whole
-        .lines()
-        .enumerate()
-        .filter(|(_, l)| !l.trim().is_empty())
-        .map(|(i, l)| {
-            serde_json::from_str(l).map_err(|e| {
-                let found = version(l);
-                if found > FORMAT {
-                    return StoreError::TooNew { path: path.to_owned(), found };
-                }
-                StoreError::Damaged {
-                    path: path.to_owned(),
-                    line: i + 1,
-                    reason: words_of(&e),
-                    remedy: ": delete that line to go on with the rest",
-                }
-            })
-        })
-        .collect()
+    let mut reader = BufReader::with_capacity(READ, file.take(bytes));
+    let mut buffer = Vec::new();
+    for line in 1.. {
+        buffer.clear();
+        reader.read_until(b'\n', &mut buffer).map_err(io_error("read", path))?;
+        // What has no end is torn, or nothing at all.
+        let Some(whole) = buffer.strip_suffix(b"\n") else { break };
+        let damaged = |reason, remedy| StoreError::Damaged { path: path.to_owned(), line, reason, remedy };
+        let text = std::str::from_utf8(whole).map_err(|_| {
+            // As the standard library words it of a whole file.
+            damaged("stream did not contain valid UTF-8".to_owned(), ": it is not text")
+        })?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        f(serde_json::from_str(text).map_err(|e| match version(text) {
+            found if found > FORMAT => StoreError::TooNew { path: path.to_owned(), found },
+            _ => damaged(words_of(&e), ": delete that line to go on with the rest"),
+        })?);
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 pub mod folder;
 pub mod format;
 mod load_folder;
+mod requests;
 pub mod schema;
 pub mod serving;
 pub mod telemetry;
@@ -11,4 +12,5 @@ pub use folder::{
     Run, RunFolder, StoreError, check_writable, load, write_derived, write_summary, write_whole,
 };
 pub use load_folder::{LoadFolder, SeriesFolder, StoredLoad};
+pub use requests::{RequestFile, Requests};
 pub use telemetry::{Telemetry, load_telemetry};

@@ -4,7 +4,7 @@
 //! runs/20261121T030405Z-load/
 //!   load.json        what was asked of which server; written first, never changed
 //!   requests.jsonl   one line per request, as it ends
-//!   gaps.json        times between chunks, as sketches by second
+//!   gaps.json        times between chunks, as sketches by second, or by several
 //!   client.json      how the driving went; written last
 //!   summary.json     derived; `cotenant report` makes it again
 //!   figures/         likewise
@@ -16,14 +16,12 @@
 //!                    derived
 //! ```
 
-use crate::StoreError;
-use crate::folder::{fresh_folder, io_error, pretty, read_lines, version, write_whole};
+use crate::folder::{fresh_folder, io_error, pretty, version, write_whole};
 use crate::format::FORMAT;
-use crate::serving::{
-    ClientOutcome, LoadManifest, LoadSummary, RequestLine, RequestRecord, SeriesManifest, SeriesSummary,
-};
+use crate::serving::{ClientOutcome, LoadManifest, LoadSummary, SeriesManifest, SeriesSummary};
+use crate::{RequestFile, StoreError};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -35,13 +33,13 @@ pub struct LoadFolder {
 
 /// What the folder of a load holds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StoredLoad {
+pub struct StoredLoad<R = RequestFile> {
     /// `load.json`.
     pub manifest: LoadManifest,
-    /// `requests.jsonl`.
-    pub requests: Vec<RequestRecord>,
-    /// `gaps.json` as it stands; `None` where the load did not come to its end.
-    pub gaps: Option<serde_json::Value>,
+    /// `requests.jsonl`, not yet read.
+    pub requests: R,
+    /// `gaps.json` as it stands, some JSON; `None` where the load did not come to its end.
+    pub gaps: Option<String>,
     /// `client.json`; `None` where the load did not come to its end.
     pub client: Option<ClientOutcome>,
 }
@@ -102,7 +100,7 @@ impl LoadFolder {
         path.join("load.json").is_file()
     }
 
-    /// Reads a folder.
+    /// Reads a folder, but for its requests.
     ///
     /// # Errors
     /// [`StoreError::NotALoad`], [`StoreError::Damaged`] with file and line, [`StoreError::TooNew`], [`StoreError::Io`].
@@ -110,12 +108,12 @@ impl LoadFolder {
         if !Self::is_one(path) {
             return Err(StoreError::NotALoad(path.to_owned()));
         }
-        let lines: Vec<RequestLine> = read_lines(&path.join("requests.jsonl"))?;
+        let optional = |name| Some(path.join(name)).filter(|p| p.is_file());
         Ok(StoredLoad {
             manifest: json(&path.join("load.json"))?,
-            requests: lines.into_iter().map(|l| l.record).collect(),
-            gaps: optional(&path.join("gaps.json"))?,
-            client: optional(&path.join("client.json"))?,
+            requests: RequestFile::open(&path.join("requests.jsonl"))?,
+            gaps: optional("gaps.json").map(|p| json_text(&p)).transpose()?,
+            client: optional("client.json").map(|p| json(&p)).transpose()?,
         })
     }
 
@@ -185,20 +183,26 @@ impl SeriesFolder {
     }
 }
 
-fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
-    if path.is_file() { json(path).map(Some) } else { Ok(None) }
+fn json<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
+    parsed(path).map(|(value, _)| value)
 }
 
-fn json<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
+/// The text of a file that is JSON.
+fn json_text(path: &Path) -> Result<String, StoreError> {
+    parsed::<IgnoredAny>(path).map(|(_, text)| text)
+}
+
+fn parsed<T: DeserializeOwned>(path: &Path) -> Result<(T, String), StoreError> {
     let text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
     let found = version(&text);
     if found > FORMAT {
         return Err(StoreError::TooNew { path: path.to_owned(), found });
     }
-    serde_json::from_str(&text).map_err(|e| StoreError::Damaged {
+    let value = serde_json::from_str(&text).map_err(|e| StoreError::Damaged {
         path: path.to_owned(),
         line: e.line(),
         reason: e.to_string(),
         remedy: ": restore it or run again",
-    })
+    })?;
+    Ok((value, text))
 }

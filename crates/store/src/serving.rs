@@ -159,6 +159,10 @@ fn is_zero(v: &u32) -> bool {
     *v == 0
 }
 
+fn is_zero_ns(v: &u64) -> bool {
+    *v == 0
+}
+
 impl RequestRecord {
     /// Whether it came back whole.
     pub fn ok(&self) -> bool {
@@ -372,6 +376,10 @@ pub struct LoadSummary {
     pub prompt_tokens: Option<f64>,
     /// Mean tokens of an answer.
     pub output_tokens: Option<f64>,
+    /// Requests are too many for their times to be held one by one: mean, largest and counts are exact, quantiles are known to half a
+    /// bucket of 0.54 % width.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bucketed: bool,
     /// Times by name: `ttft`, `ttft_sent`, `first_chunk`, `tpot`, `itl`, `itl_token`, `e2e`, `e2e_sent`, `normalised`, `lateness`;
     /// what each is stands in `docs/serving.md`.
     pub times: std::collections::BTreeMap<String, Spread>,
@@ -462,6 +470,9 @@ pub struct ClientOutcome {
     pub busiest: f64,
     /// Most requests in flight.
     pub peak_in_flight: u32,
+    /// Time in which it sent and read nothing, since records could not be written as fast as they came, ns.
+    #[serde(default, skip_serializing_if = "is_zero_ns")]
+    pub writer_wait_ns: u64,
     /// It was interrupted.
     pub interrupted: bool,
     /// Start, ns of `CLOCK_MONOTONIC`.

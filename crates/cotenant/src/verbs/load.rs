@@ -10,7 +10,7 @@ use cotenant_lab::serving::{
 };
 use cotenant_load::stream_seed;
 use cotenant_report::serving::{
-    LoadSide, load_figures, render_load, render_series, series_csv, series_figures, served_by,
+    LoadSide, derive_load, render_load, render_series, series_csv, series_figures, served_by,
     summarize_series, summarize_stored,
 };
 use cotenant_servers::{External, Preset, ServerError};
@@ -175,6 +175,7 @@ impl Ground<'_> {
             cpu_ns: driven.cpu_ns,
             busiest: o.busiest,
             peak_in_flight: o.peak_in_flight,
+            writer_wait_ns: driven.writer_wait_ns,
             interrupted: o.interrupted,
             start_ns: driven.start_ns,
         };
@@ -364,7 +365,10 @@ pub fn is_load(path: &Path) -> bool {
 
 /// A stored load or series as one side of a comparison. Nothing is written.
 pub fn side(path: &Path) -> Result<LoadSide, Failure> {
-    let read = |p: &Path| LoadFolder::load(p).map(|stored| (summarize_stored(&stored), stored.manifest));
+    let read = |p: &Path| {
+        let stored = LoadFolder::load(p)?;
+        Ok::<_, Failure>((summarize_stored(&stored)?, stored.manifest))
+    };
     if !SeriesFolder::is_one(path) {
         let (s, m) = read(path)?;
         return Ok(LoadSide::of_load(&m, &s));
@@ -448,9 +452,9 @@ fn render_checks(checks: &[Check]) -> String {
 /// Summary of a stored load, written beside it.
 pub fn summarize_folder(path: &Path) -> Result<Summarised, Failure> {
     let stored = LoadFolder::load(path)?;
-    let summary = summarize_stored(&stored);
+    let (summary, figures) = derive_load(&stored)?;
     LoadFolder::write_summary(path, &summary)?;
-    for (name, svg) in load_figures(&stored, &summary) {
+    for (name, svg) in figures {
         write_derived(path, &format!("figures/{name}"), &svg)?;
     }
     Ok((stored.manifest, summary))

@@ -30,7 +30,8 @@ pub enum LoadSource {
         /// None is sent after this, ns.
         until_ns: u64,
     },
-    /// At these offsets from the start, ns, ascending.
+    /// At these offsets from the start, ns, ascending. They are drawn before the start and are what grows with the number of
+    /// requests: 8 bytes for each.
     Open {
         /// Offsets.
         times: Vec<u64>,
@@ -120,6 +121,8 @@ pub struct Driven {
     pub gaps: Vec<Gaps>,
     /// CPU time of all threads of this process meanwhile, ns: driving, and writing records.
     pub cpu_ns: u64,
+    /// Time in which nothing was sent and read, since records could not be written as fast as they came, ns.
+    pub writer_wait_ns: u64,
     /// When it started, ns of `CLOCK_MONOTONIC`.
     pub start_ns: u64,
 }
@@ -214,12 +217,13 @@ impl Prepared {
         let stop = || interrupted() || failure.borrow().is_some();
         let outcome =
             self.engine.run(clock, Options { stop_at_ns }, &mut sink, &stop).map_err(|e| failed(&e))?;
+        let writer_wait_ns = u64::try_from(self.writer.waited().as_nanos()).unwrap_or(u64::MAX);
         let (_, gaps) = self.writer.finish().map_err(|e| failed(&format!("write the requests: {e}")))?;
         let cpu_ns = process_cpu_ns() - cpu_from;
         if let Some(why) = self.failure.borrow_mut().take() {
             return Err(TrialError::Failed(why));
         }
-        Ok(Driven { outcome, gaps, cpu_ns, start_ns: clock.start_ns() })
+        Ok(Driven { outcome, gaps, cpu_ns, writer_wait_ns, start_ns: clock.start_ns() })
     }
 }
 

@@ -1,15 +1,17 @@
 //! Figures of one load: how its times are distributed, and how it went.
 
-use super::summary::times;
+use super::sample::{Bound, Sample};
+use super::summary::{E2E, TPOT, TTFT, summarize_both, times};
+use super::window::Survey;
 use crate::figure::{Axis, CurveFigure, CurvePanel, Figure, Frame, PlainCurve};
 use crate::svg::Embed;
-use cotenant_stats::quantile;
-use cotenant_store::StoredLoad;
-use cotenant_store::serving::{LoadManifest, LoadSummary, RequestRecord};
-use std::collections::BTreeMap;
+use cotenant_store::serving::{LoadManifest, LoadSummary, RequestRecord, Slo};
+use cotenant_store::{Requests, StoreError, StoredLoad};
 
-/// Most points of a curve: more would not be seen.
+/// Steps of a distribution: more would not be seen.
 const POINTS: usize = 200;
+/// Most stretches of time, likewise.
+const MOST_STRETCHES: usize = 200;
 
 /// Title, badge and foot of every figure of a load.
 pub fn load_frame(m: &LoadManifest, title: String) -> Frame {
@@ -24,129 +26,166 @@ pub fn load_frame(m: &LoadManifest, title: String) -> Frame {
     }
 }
 
-/// Empirical distributions of the times of the window's requests, and the load over time: files by name.
-pub fn load_figures(stored: &StoredLoad, summary: &LoadSummary) -> Vec<(String, String)> {
-    let m = &stored.manifest;
+/// Summary of a stored load, and its figures by file name: empirical distributions of the times of the window's requests, and the
+/// load over time.
+///
+/// # Errors
+/// Those of walking over the requests.
+pub fn derive_load<R: Requests>(
+    stored: &StoredLoad<R>,
+) -> Result<(LoadSummary, Vec<(String, String)>), StoreError> {
+    let (survey, summary) = summarize_both(stored, Bound::default())?;
     let mut out = Vec::new();
-    for (name, figure) in [
-        ("figure-1-times.svg", distributions(m, &stored.requests, summary)),
-        ("figure-2-over-time.svg", over_time(m, &stored.requests, summary)),
-    ] {
+    let names = ["figure-1-times.svg", "figure-2-over-time.svg"];
+    for (name, figure) in names.into_iter().zip(draw(stored, &survey)?) {
         if !figure.panels.is_empty() {
             out.push((name.to_owned(), Figure::Curves(figure).svg(Embed::Standalone)));
         }
     }
-    out
+    Ok((summary, out))
+}
+
+/// The figures of [`derive_load`], in another walk.
+pub(super) fn draw<R: Requests>(
+    stored: &StoredLoad<R>,
+    survey: &Survey,
+) -> Result<[CurveFigure; 2], StoreError> {
+    let mut course = Course::new(survey);
+    stored.requests.each(&mut |r| course.add(r))?;
+    Ok([course.distributions(&stored.manifest), course.over_time(&stored.manifest)])
 }
 
 fn axis(label: &str, log: bool, zero: bool) -> Axis {
     Axis { label: label.to_owned(), log, zero }
 }
 
-fn distributions(m: &LoadManifest, requests: &[RequestRecord], summary: &LoadSummary) -> CurveFigure {
-    let w = &summary.window;
-    let counted =
-        |r: &&RequestRecord| r.index >= m.warmup && r.intended_ns >= w.from_ns && r.intended_ns <= w.to_ns;
-    let mut by_name: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for r in requests.iter().filter(counted) {
-        for (name, ms) in times(r) {
-            by_name.entry(name).or_default().push(ms);
-        }
-    }
-    let limit = |f: fn(&cotenant_store::serving::Slo) -> Option<f64>| {
-        m.slo.as_ref().and_then(f).map(|ms| (ms, "limit".to_owned())).into_iter().collect::<Vec<_>>()
-    };
-    let rows = [
-        ("ttft", "time to first token, from the intended time, ms", limit(|s| s.ttft_ms)),
-        ("tpot", "time per output token, ms", limit(|s| s.tpot_ms)),
-        ("e2e", "end to end, from the intended time, ms", limit(|s| s.e2e_ms)),
-    ];
-    let panels = rows.into_iter().filter_map(|(name, label, guides)| {
-        let values = by_name.get(name)?;
-        let points: Vec<(f64, f64)> = (0..=POINTS)
-            .filter_map(|i| {
-                let p = i as f64 / POINTS as f64;
-                Some((quantile(values, p).ok()?, p))
-            })
-            .collect();
-        let curve = PlainCurve { name: String::new(), colour: 0, points };
-        Some(CurvePanel {
-            x: axis(label, false, false),
-            y: axis("share of requests", false, true),
-            curves: vec![curve],
-            guides,
-        })
-    });
-    CurveFigure {
-        frame: load_frame(m, "Distributions of the times of requests".into()),
-        panels: panels.collect(),
-    }
+/// The times that are drawn, by their place in [`times`](super::summary::times).
+const DRAWN: [usize; 3] = [TTFT, TPOT, E2E];
+
+/// What figures are drawn of, in one walk: equal stretches from the start to the last end.
+struct Course<'s> {
+    survey: &'s Survey,
+    /// Of one stretch, ns.
+    length: u64,
+    /// Requests in flight.
+    busy: Vec<f64>,
+    /// Output tokens per second.
+    tokens: Vec<f64>,
+    /// Times to first token, ms.
+    first: Vec<Sample>,
+    /// Times of requests that count, ms.
+    times: [Sample; DRAWN.len()],
 }
 
-/// Requests in flight, output tokens per second and time to first token in equal stretches from the first request to the last end.
-fn over_time(m: &LoadManifest, requests: &[RequestRecord], summary: &LoadSummary) -> CurveFigure {
-    let frame = load_frame(m, "The load over time".into());
-    let end = requests.iter().map(|r| r.end_ns).max().unwrap_or(0);
-    if end == 0 {
-        return CurveFigure { frame, panels: Vec::new() };
+impl<'s> Course<'s> {
+    fn new(survey: &'s Survey) -> Course<'s> {
+        // Some tens of requests a stretch, but not more stretches than can be seen.
+        let stretches =
+            usize::try_from(survey.requests / 4).map_or(MOST_STRETCHES, |n| n.clamp(10, MOST_STRETCHES));
+        let sample = || Sample::new(survey.each);
+        Course {
+            survey,
+            length: (survey.end_ns / stretches as u64 + 1).max(1),
+            busy: vec![0.0; stretches],
+            tokens: vec![0.0; stretches],
+            first: vec![sample(); stretches],
+            times: [sample(), sample(), sample()],
+        }
     }
-    // Some tens of requests a stretch, but not more stretches than can be seen.
-    let stretches = (requests.len() / 4).clamp(10, POINTS);
-    let length = (end / stretches as u64 + 1).max(1);
-    let middle = |i: usize| (i as f64 + 0.5) * length as f64 / 1e9;
-    let mut busy = vec![0.0; stretches];
-    let mut tokens = vec![0.0; stretches];
-    let mut first: Vec<Vec<f64>> = vec![Vec::new(); stretches];
-    for r in requests {
-        let Some(sent) = r.sent_ns else { continue };
-        spread(sent, r.end_ns, length, &mut busy, (r.end_ns.saturating_sub(sent)) as f64 / length as f64);
+
+    fn add(&mut self, r: &RequestRecord) {
+        if self.survey.counts(r) {
+            let all = times(r);
+            for (sample, of) in self.times.iter_mut().zip(DRAWN) {
+                all[of].into_iter().for_each(|ms| sample.push(ms));
+            }
+        }
+        let Some(sent) = r.sent_ns else { return };
+        let length = self.length;
+        let whole = r.end_ns.saturating_sub(sent) as f64 / length as f64;
+        spread(sent, r.end_ns, length, &mut self.busy, whole);
         if let (Some(from), Some(to), true) = (r.first_content_ns, r.last_content_ns, r.ok()) {
-            spread(from, to, length, &mut tokens, f64::from(r.output_tokens) * 1e9 / length as f64);
-            let at = (r.intended_ns / length) as usize;
-            if let Some(all) = first.get_mut(at) {
-                all.push((from.saturating_sub(r.intended_ns)) as f64 / 1e6);
+            let per_s = f64::from(r.output_tokens) * 1e9 / length as f64;
+            spread(from, to, length, &mut self.tokens, per_s);
+            if let Some(all) = self.first.get_mut((r.intended_ns / length) as usize) {
+                all.push(from.saturating_sub(r.intended_ns) as f64 / 1e6);
             }
         }
     }
-    let curve = |values: &[f64]| PlainCurve {
-        name: String::new(),
-        colour: 0,
-        points: values.iter().enumerate().map(|(i, v)| (middle(i), *v)).collect(),
-    };
-    let of_first = |share: f64, name: &str, colour: usize| PlainCurve {
-        name: name.to_owned(),
-        colour,
-        points: first
-            .iter()
-            .enumerate()
-            .filter_map(|(i, all)| Some((middle(i), quantile(all, share).ok()?)))
-            .collect(),
-    };
-    let guides = || {
-        let at = |ns: u64, label: &str| (ns as f64 / 1e9, label.to_owned());
-        let last = requests.iter().map(|r| r.intended_ns).max().unwrap_or(0);
-        let first = requests.iter().map(|r| r.intended_ns).min().unwrap_or(0);
-        let mut all = Vec::new();
-        if summary.window.from_ns > first {
-            all.push(at(summary.window.from_ns, "counts from here"));
+
+    fn distributions(&self, m: &LoadManifest) -> CurveFigure {
+        let limit = |f: fn(&Slo) -> Option<f64>| {
+            m.slo.as_ref().and_then(f).map(|ms| (ms, "limit".to_owned())).into_iter().collect::<Vec<_>>()
+        };
+        let rows = [
+            ("time to first token, from the intended time, ms", limit(|s| s.ttft_ms)),
+            ("time per output token, ms", limit(|s| s.tpot_ms)),
+            ("end to end, from the intended time, ms", limit(|s| s.e2e_ms)),
+        ];
+        let shares = || (0..=POINTS).map(|i| i as f64 / POINTS as f64);
+        let panels = self.times.iter().zip(rows).filter_map(|(sample, (label, guides))| {
+            let points = sample.quantiles(shares())?.into_iter().zip(shares()).collect();
+            Some(CurvePanel {
+                x: axis(label, false, false),
+                y: axis("share of requests", false, true),
+                curves: vec![PlainCurve { name: String::new(), colour: 0, points }],
+                guides,
+            })
+        });
+        CurveFigure {
+            frame: load_frame(m, "Distributions of the times of requests".into()),
+            panels: panels.collect(),
         }
-        if summary.window.to_ns < last {
-            all.push(at(summary.window.to_ns, "to here"));
+    }
+
+    /// Requests in flight, output tokens per second and time to first token over time.
+    fn over_time(&self, m: &LoadManifest) -> CurveFigure {
+        let frame = load_frame(m, "The load over time".into());
+        if self.survey.end_ns == 0 {
+            return CurveFigure { frame, panels: Vec::new() };
         }
-        all
-    };
-    let x = || axis("time since the start, s", false, true);
-    let panel =
-        |label: &str, curves| CurvePanel { x: x(), y: axis(label, false, true), curves, guides: guides() };
-    let panels = vec![
-        panel("requests in flight", vec![curve(&busy)]),
-        panel("output tokens per s", vec![curve(&tokens)]),
-        panel(
-            "TTFT, ms",
-            vec![of_first(0.5, "median of a stretch", 0), of_first(1.0, "longest of a stretch", 1)],
-        ),
-    ];
-    CurveFigure { frame, panels }
+        let middle = |i: usize| (i as f64 + 0.5) * self.length as f64 / 1e9;
+        let curve = |values: &[f64]| PlainCurve {
+            name: String::new(),
+            colour: 0,
+            points: values.iter().enumerate().map(|(i, v)| (middle(i), *v)).collect(),
+        };
+        let of_first = |share: f64, name: &str, colour: usize| {
+            let at = |(i, all): (usize, &Sample)| {
+                Some((middle(i), *all.quantiles(std::iter::once(share))?.first()?))
+            };
+            let points = self.first.iter().enumerate().filter_map(at).collect();
+            PlainCurve { name: name.to_owned(), colour, points }
+        };
+        let guides = || {
+            let at = |ns: u64, label: &str| (ns as f64 / 1e9, label.to_owned());
+            let (s, window) = (self.survey, &self.survey.window);
+            let mut all = Vec::new();
+            if window.from_ns > s.first_ns {
+                all.push(at(window.from_ns, "counts from here"));
+            }
+            if window.to_ns < s.last_ns {
+                all.push(at(window.to_ns, "to here"));
+            }
+            all
+        };
+        let x = || axis("time since the start, s", false, true);
+        let panel = |label: &str, curves| CurvePanel {
+            x: x(),
+            y: axis(label, false, true),
+            curves,
+            guides: guides(),
+        };
+        let panels = vec![
+            panel("requests in flight", vec![curve(&self.busy)]),
+            panel("output tokens per s", vec![curve(&self.tokens)]),
+            panel(
+                "TTFT, ms",
+                vec![of_first(0.5, "median of a stretch", 0), of_first(1.0, "longest of a stretch", 1)],
+            ),
+        ];
+        CurveFigure { frame, panels }
+    }
 }
 
 /// Adds an amount to the stretches that lie between two moments, to each what its part of the time is.

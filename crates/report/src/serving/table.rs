@@ -100,6 +100,11 @@ pub fn render_load(s: &LoadSummary) -> String {
         }
     }
     let _ = writeln!(out, "{table}");
+    if s.bucketed {
+        out.push_str(
+            "requests are too many to hold each: quantiles are of counts in buckets, right to 0.27 %\n",
+        );
+    }
     for l in &s.client.limits {
         out.push_str(&format!("these numbers are the client's: {l}\n"));
     }

@@ -11,7 +11,7 @@ const MS: u64 = 1_000_000;
 
 /// A request that is due at `at` ms, sent `late` ms after, has its first content `ttft` ms after being due, and then a
 /// token every 10 ms.
-fn request(index: u64, at: u64, late: u64, ttft: u64, tokens: u32) -> RequestRecord {
+pub(super) fn request(index: u64, at: u64, late: u64, ttft: u64, tokens: u32) -> RequestRecord {
     let first = (at + ttft) * MS;
     let last = first + u64::from(tokens - 1) * 10 * MS;
     RequestRecord {
@@ -43,11 +43,18 @@ fn summary(
         let stamps: Vec<u64> = (0..u64::from(r.chunks)).map(|i| first + i * 10 * MS).collect();
         gaps.add(r.output_tokens, &stamps);
     }
-    let client = ClientFacts { wall_ns: 12_000 * MS, cpu_ns: 120 * MS, busiest: 0.05, peak_in_flight: 9 };
-    summarize_load(records, &gaps, LoadOptions { window, slo, open: true }, client)
+    let client = ClientFacts {
+        wall_ns: 12_000 * MS,
+        cpu_ns: 120 * MS,
+        busiest: 0.05,
+        peak_in_flight: 9,
+        writer_wait_ns: 0,
+    };
+    summarize_load(&records.to_vec(), &gaps, LoadOptions { window, slo, open: true }, client)
+        .expect("from memory")
 }
 
-fn near(found: f64, want: f64, within: f64) {
+pub(super) fn near(found: f64, want: f64, within: f64) {
     assert!((found - want).abs() <= within * want.abs(), "{found} instead of {want}");
 }
 
@@ -148,7 +155,7 @@ fn nothing_and_nearly_nothing_do_no_harm() {
 }
 
 /// A load of a series at a level whose requests take `ttft` ms to their first content.
-fn load_at(level: f64, repeat: u32, ttft: u64) -> (LoadManifest, LoadSummary) {
+pub(super) fn load_at(level: f64, repeat: u32, ttft: u64) -> (LoadManifest, LoadSummary) {
     let manifest: LoadManifest = serde_json::from_value(serde_json::json!({
         "format": 1, "url": "http://127.0.0.1:1", "preset": "generic", "model": "m", "server_version": null, "simulated": true,
         "api": "chat", "stream": true, "asks": "x", "arrivals": "y", "open": true, "seed": 1, "warmup": 0, "steady": false,
@@ -209,7 +216,7 @@ fn a_load_is_drawn_by_its_times_and_over_time() {
     let (manifest, _) = load_at(1.0, 0, 20);
     let requests: Vec<_> = (0..40).map(|i| request(i, i * 100, 0, 20 + i, 20)).collect();
     let stored = cotenant_store::StoredLoad { manifest, requests, gaps: None, client: None };
-    let figures = load_figures(&stored, &summarize_stored(&stored));
+    let (_, figures) = derive_load(&stored).expect("from memory");
     insta::assert_snapshot!("load_figure_times", &figures[0].1);
     insta::assert_snapshot!("load_figure_over_time", &figures[1].1);
 }
