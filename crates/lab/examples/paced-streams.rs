@@ -14,7 +14,7 @@
 
 use cotenant_lab::serving::{LoadSource, Models, TenantLoad, prepare};
 use cotenant_prompts::{Asks, Form, Length, Synthetic, Words};
-use cotenant_serve::{Api, BodyOptions};
+use cotenant_serve::BodyOptions;
 use cotenant_store::serving::RequestLine;
 use cotenant_token_server::{Handle, Options, Pace, Truth, spawn};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -48,15 +48,7 @@ fn load(server: &Handle, which: usize, streams: u64, tokens: u32) -> Result<Tena
         line: RequestLine { tenant: which.to_string(), ..RequestLine::default() },
         url: server.url(),
         headers: Vec::new(),
-        body: BodyOptions {
-            api: Api::Chat,
-            model: "simulated".into(),
-            stream: true,
-            usage: true,
-            ignore_eos: true,
-            max_tokens_field: "max_tokens".into(),
-            extra: serde_json::Map::new(),
-        },
+        body: BodyOptions::chat("simulated"),
         models: Models::default(),
         asks: Asks::synthetic(synthetic)?,
         source: LoadSource::Open { times },

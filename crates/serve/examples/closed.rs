@@ -12,15 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (users, seconds, tokens): (u32, f64, u32) = (users.parse()?, seconds.parse()?, tokens.parse()?);
     let api = Api::Chat;
-    let writer = BodyWriter::new(&BodyOptions {
-        api,
-        model: "simulated".into(),
-        stream: true,
-        usage: true,
-        ignore_eos: true,
-        max_tokens_field: "max_tokens".into(),
-        extra: serde_json::Map::new(),
-    });
+    let writer = BodyWriter::new(&BodyOptions::chat("simulated"));
     let prompt: String = (0..30).map(|i| format!("t{i} ")).collect();
     let bodies = move |_: u64, out: &mut Vec<u8>| {
         writer.write(Asked::Text(&prompt), tokens, out);

@@ -52,6 +52,21 @@ pub struct BodyOptions {
     pub extra: Map<String, Value>,
 }
 
+impl BodyOptions {
+    /// A streamed chat of so many tokens as asked for, with token counts: what our token server understands.
+    pub fn chat(model: &str) -> BodyOptions {
+        BodyOptions {
+            api: Api::Chat,
+            model: model.to_owned(),
+            stream: true,
+            usage: true,
+            ignore_eos: true,
+            max_tokens_field: "max_tokens".into(),
+            extra: Map::new(),
+        }
+    }
+}
+
 /// Writes bodies. What all have in common is rendered once.
 #[derive(Debug, Clone)]
 pub struct BodyWriter {

@@ -1,7 +1,7 @@
 //! Asks as the bodies of requests.
 
 use cotenant_load::stream_seed;
-use cotenant_prompts::{Ask, Asks, Prompt, Role};
+use cotenant_prompts::{Ask, Asks, Prompt, PromptError, Role};
 use cotenant_serve::{Asked, Bodies, BodyOptions, BodyWriter, Written};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -41,16 +41,33 @@ pub(super) struct Scribe {
     usual: BodyWriter,
     others: Vec<BodyWriter>,
     models: Models,
+    failure: AskedFailure,
 }
 
 impl Scribe {
-    pub fn new(body: &BodyOptions, models: Models) -> Scribe {
+    /// Bodies with these options. Why an ask cannot be made goes to `failure`.
+    pub fn new(body: &BodyOptions, models: Models, failure: AskedFailure) -> Scribe {
         let of = |name: &String| BodyWriter::new(&BodyOptions { model: name.clone(), ..body.clone() });
-        Scribe { usual: BodyWriter::new(body), others: models.names.iter().map(of).collect(), models }
+        Scribe {
+            usual: BodyWriter::new(body),
+            others: models.names.iter().map(of).collect(),
+            models,
+            failure,
+        }
     }
 
-    /// Appends the body of an ask; those with one index ask one model.
-    pub fn write(&self, ask: &Ask, out: &mut Vec<u8>) -> Written {
+    /// Makes `out` the body of an ask; those with one index ask one model. For one that cannot be made it is an empty object,
+    /// which a server refuses.
+    pub fn write(&self, ask: Result<Ask, PromptError>, out: &mut Vec<u8>) -> Written {
+        out.clear();
+        let ask = match ask {
+            Ok(ask) => ask,
+            Err(e) => {
+                self.failure.borrow_mut().get_or_insert_with(|| e.to_string());
+                out.extend_from_slice(b"{}");
+                return Written { max_tokens: 0, tag: 0, model: None };
+            }
+        };
         let model = ask.model.or_else(|| self.models.which(ask.index));
         let writer = model.and_then(|m| self.others.get(usize::from(m))).unwrap_or(&self.usual);
         let messages: Vec<(&str, &str)>;
@@ -71,12 +88,6 @@ impl Scribe {
         let tag = ask.session.map_or_else(|| ask.class.map_or(0, u32::from), |s| s.turn);
         Written { max_tokens: ask.max_tokens, tag, model }
     }
-
-    /// What stands for an ask that cannot be made: an empty object, which a server refuses.
-    pub fn nothing(out: &mut Vec<u8>) -> Written {
-        out.extend_from_slice(b"{}");
-        Written { max_tokens: 0, tag: 0, model: None }
-    }
 }
 
 /// Bodies of asks, each made while there is time.
@@ -84,27 +95,19 @@ impl Scribe {
 pub(super) struct AskBodies {
     asks: Asks,
     scribe: Scribe,
-    failure: AskedFailure,
     /// The body that is ready: its number, and what it asks for.
     ready: Option<(u64, Written)>,
     body: Vec<u8>,
 }
 
 impl AskBodies {
-    /// Bodies of these asks. Why an ask cannot be made goes to `failure`.
-    pub fn new(asks: Asks, scribe: Scribe, failure: AskedFailure) -> AskBodies {
-        AskBodies { asks, scribe, failure, ready: None, body: Vec::new() }
+    /// Bodies of these asks.
+    pub fn new(asks: Asks, scribe: Scribe) -> AskBodies {
+        AskBodies { asks, scribe, ready: None, body: Vec::new() }
     }
 
     fn make(&mut self, index: u64) -> Written {
-        self.body.clear();
-        match self.asks.at(index) {
-            Ok(ask) => self.scribe.write(&ask, &mut self.body),
-            Err(e) => {
-                self.failure.borrow_mut().get_or_insert_with(|| e.to_string());
-                Scribe::nothing(&mut self.body)
-            }
-        }
+        self.scribe.write(self.asks.at(index), &mut self.body)
     }
 }
 

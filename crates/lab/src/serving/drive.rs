@@ -147,7 +147,7 @@ pub fn prepare(loads: Vec<TenantLoad>, file: File) -> Result<Prepared, TrialErro
         let target = Target::new(&url, load.body.api.path(), &load.headers).map_err(|e| failed(&e))?;
         // What cannot be asked at all is better known before the first request.
         load.asks.at(0).map_err(|e| failed(&e))?;
-        let scribe = Scribe::new(&load.body, load.models);
+        let scribe = Scribe::new(&load.body, load.models, Rc::clone(&failure));
         let keep_text = load.asks.sessions_of().is_some();
         let connections = match &load.source {
             LoadSource::Closed { users, .. } => *users,
@@ -161,9 +161,9 @@ pub fn prepare(loads: Vec<TenantLoad>, file: File) -> Result<Prepared, TrialErro
                 }
                 LoadSource::Open { times } => (Begin::Times(times.into()), (u64::MAX, u64::MAX)),
             };
-            Box::new(SessionSource::new(load.asks, scribe, Rc::clone(&failure), begin, limits))
+            Box::new(SessionSource::new(load.asks, scribe, begin, limits))
         } else {
-            let bodies = AskBodies::new(load.asks, scribe, Rc::clone(&failure));
+            let bodies = AskBodies::new(load.asks, scribe);
             match load.source {
                 LoadSource::Closed { users, think_ns, requests, until_ns } => {
                     Box::new(Closed::new(bodies, users, think_ns, requests, until_ns))

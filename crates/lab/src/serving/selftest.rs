@@ -10,7 +10,7 @@ use super::{LoadSource, Models, TenantLoad, drive};
 use crate::backend::TrialError;
 use cotenant_load::{Arrivals, Process, Profile, Until, shape, stream_seed};
 use cotenant_prompts::{Asks, Form, Length, Synthetic, Words};
-use cotenant_serve::{Api, BodyOptions};
+use cotenant_serve::BodyOptions;
 use cotenant_store::serving::{RequestLine, RequestRecord};
 use cotenant_token_server::{Fault, Options, Pace, RoleChunk, Shape, Truth, spawn};
 use serde::Serialize;
@@ -87,15 +87,7 @@ fn run(
         line: RequestLine::default(),
         url: server.url(),
         headers: Vec::new(),
-        body: BodyOptions {
-            api: Api::Chat,
-            model: "simulated".into(),
-            stream: true,
-            usage: true,
-            ignore_eos: true,
-            max_tokens_field: "max_tokens".into(),
-            extra: serde_json::Map::new(),
-        },
+        body: BodyOptions::chat("simulated"),
         models: Models::default(),
         asks: Asks::synthetic(synthetic).map_err(failed)?,
         source,

@@ -1,7 +1,7 @@
 //! Sessions of several turns, each of which carries what was said before: the next turn is due when its predecessor was
 //! answered and the user has thought.
 
-use super::asks::{AskedFailure, Scribe};
+use super::asks::Scribe;
 use cotenant_prompts::Asks;
 use cotenant_serve::{AFTER_FAILURE_NS, Due, Request, Source, Written};
 use cotenant_store::serving::RequestRecord;
@@ -35,7 +35,6 @@ struct Turn {
 pub(super) struct SessionSource {
     asks: Asks,
     scribe: Scribe,
-    failure: AskedFailure,
     begin: Begin,
     /// No more requests than this, and none after this time.
     most: u64,
@@ -56,17 +55,10 @@ pub(super) struct SessionSource {
 
 impl SessionSource {
     /// Sessions of these asks.
-    pub fn new(
-        asks: Asks,
-        scribe: Scribe,
-        failure: AskedFailure,
-        begin: Begin,
-        (most, until_ns): (u64, u64),
-    ) -> SessionSource {
+    pub fn new(asks: Asks, scribe: Scribe, begin: Begin, (most, until_ns): (u64, u64)) -> SessionSource {
         SessionSource {
             asks,
             scribe,
-            failure,
             begin,
             most,
             until_ns,
@@ -99,15 +91,8 @@ impl SessionSource {
     }
 
     fn make(&mut self, session: u64, turn: u32) -> Written {
-        self.body.clear();
         let before = self.answers.get(&session).map(Vec::as_slice).unwrap_or_default();
-        match self.asks.turn(session, turn, before) {
-            Ok(ask) => self.scribe.write(&ask, &mut self.body),
-            Err(e) => {
-                self.failure.borrow_mut().get_or_insert_with(|| e.to_string());
-                Scribe::nothing(&mut self.body)
-            }
-        }
+        self.scribe.write(self.asks.turn(session, turn, before), &mut self.body)
     }
 
     fn turns(&self, session: u64) -> u32 {
@@ -188,9 +173,9 @@ impl Source for SessionSource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serving::Models;
+    use crate::serving::{AskedFailure, Models};
     use cotenant_prompts::{Form, Length, Seconds, Sessions, Words};
-    use cotenant_serve::{Api, BodyOptions};
+    use cotenant_serve::BodyOptions;
     use cotenant_store::serving::{Failure, FailureKind};
     use std::sync::Arc;
 
@@ -205,18 +190,10 @@ mod tests {
             form: Form::Chat,
             seed: 3,
         };
-        let body = BodyOptions {
-            api: Api::Chat,
-            model: "m".into(),
-            stream: true,
-            usage: true,
-            ignore_eos: true,
-            max_tokens_field: "max_tokens".into(),
-            extra: serde_json::Map::new(),
-        };
-        let scribe = Scribe::new(&body, Models::default());
+        let body = BodyOptions::chat("m");
+        let scribe = Scribe::new(&body, Models::default(), AskedFailure::default());
         let asks = Asks::sessions(sessions).expect("sessions");
-        SessionSource::new(asks, scribe, AskedFailure::default(), begin, (most, u64::MAX))
+        SessionSource::new(asks, scribe, begin, (most, u64::MAX))
     }
 
     fn record(request: Request, end_ns: u64) -> RequestRecord {
