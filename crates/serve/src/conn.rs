@@ -190,6 +190,8 @@ pub(crate) struct Conn {
     /// It has had an answer before.
     pub used: bool,
     pub active: Option<Box<Active>>,
+    /// When the last bytes arrived, ns.
+    pub arrived_ns: u64,
     answer: Answer,
     events: Events,
     /// What was read and is not used yet.
@@ -208,6 +210,7 @@ impl Conn {
             wants_write: false,
             used: false,
             active: None,
+            arrived_ns: 0,
             answer: Answer::default(),
             events: Events::default(),
             left: Vec::new(),

@@ -6,6 +6,7 @@
 
 mod wire;
 
+use crate::arrivals::Arrivals;
 use crate::clock::{Clock, thread_cpu_ns};
 use crate::conn::{Active, Conn, State};
 use crate::error::ServeError;
@@ -25,6 +26,8 @@ const CHECK_NS: u64 = 20_000_000;
 const BUSY_WINDOW_NS: u64 = 500_000_000;
 /// A loop that sends in place of waiting does not starve reading: so many sends in one turn.
 const SENDS: usize = 64;
+/// After so many reads it looks for what became due meanwhile, and sends at most as many.
+const READS: usize = 16;
 
 /// The load of one tenant.
 pub struct Tenant<'a> {
@@ -84,6 +87,7 @@ pub struct Engine<'a> {
     free: Vec<usize>,
     poll: Poll,
     buffer: Vec<u8>,
+    arrivals: Arrivals,
     body: Vec<u8>,
     /// Finished requests whose memory can be used again.
     #[expect(clippy::vec_box, reason = "they move into connections and back as boxes")]
@@ -110,6 +114,7 @@ impl<'a> Engine<'a> {
             free: Vec::new(),
             poll,
             buffer: vec![0; READ],
+            arrivals: Arrivals::new(),
             body: Vec::new(),
             spare: Vec::new(),
             busy: 0,
@@ -163,6 +168,7 @@ impl<'a> Engine<'a> {
         let mut window = (clock.now(), cpu_from);
         let (mut busiest, mut next_check, mut stopped) = (0f64, CHECK_NS, false);
         let mut ready = Vec::new();
+        self.arrivals.turn();
         loop {
             let now = clock.now();
             if now >= next_check {
@@ -179,12 +185,19 @@ impl<'a> Engine<'a> {
                 self.cancel(clock.now(), sink);
                 break;
             }
-            let next = self.send_due(clock, sink);
+            let next = self.send_due(clock, SENDS, sink);
             let Some(next) = next else { break };
             let wake = next.min(next_check).min(options.stop_at_ns);
             let timeout = wake.saturating_sub(clock.now());
             self.poll.wait(timeout, &mut ready).map_err(|e| ServeError::Poll(system(e)))?;
-            for r in &ready {
+            if !ready.is_empty() {
+                self.arrivals.turn();
+            }
+            for (i, r) in ready.iter().enumerate() {
+                // Bytes bear the time at which they came, so they can wait; what is due cannot.
+                if i % READS == READS - 1 {
+                    self.send_due(clock, READS, sink);
+                }
                 self.attend(*r, clock, sink);
             }
         }
@@ -196,8 +209,8 @@ impl<'a> Engine<'a> {
         Ok(Outcome { wall_ns, cpu_ns, busiest, peak_in_flight: self.peak, interrupted: stopped })
     }
 
-    /// Sends what is due, and says when the next is: `None` when nothing is left to do.
-    fn send_due(&mut self, clock: Clock, sink: &mut Sink<'_>) -> Option<u64> {
+    /// Sends what is due, at most so many for each tenant, and says when the next is: `None` when nothing is left to do.
+    fn send_due(&mut self, clock: Clock, most: usize, sink: &mut Sink<'_>) -> Option<u64> {
         let (mut next, mut over) = (u64::MAX, true);
         for seat in 0..self.seats.len() {
             for sends in 0.. {
@@ -214,7 +227,7 @@ impl<'a> Engine<'a> {
                 if s.busy >= s.tenant.in_flight {
                     break;
                 }
-                if sends == SENDS || at > clock.now() {
+                if sends == most || at > clock.now() {
                     next = next.min(at);
                     s.tenant.source.prepare();
                     break;

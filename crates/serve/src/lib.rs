@@ -2,7 +2,7 @@
 //! stamps what comes back as its bytes arrive.
 //!
 //! One thread drives the requests of all tenants on one clock: an event loop on the kernel's `epoll` over plain
-//! sockets, with nothing between a read and its stamp. [`Source`]s say what is sent and when; each request ends as one
+//! sockets, whose bytes bear the time at which the kernel got them. [`Source`]s say what is sent and when; each request ends as one
 //! [`RequestRecord`](cotenant_store::serving::RequestRecord), whatever happened to it. Must not know CUDA, experiments or statistics.
 //!
 //! Where each time begins and ends:
@@ -11,12 +11,13 @@
 //! |---|---|---|
 //! | intended | the start of the phase | when the request should have been sent |
 //! | sent | | just before its first byte is written |
-//! | first byte | | the read that brought the first byte of the answer |
-//! | first chunk | | the read that completed the first event, content or not |
-//! | first content | | the read that completed the first event with text, reasoning or a tool's arguments |
+//! | first byte | | the arrival of the first byte of the answer |
+//! | first chunk | | the arrival that completed the first event, content or not |
+//! | first content | | the arrival that completed the first event with text, reasoning or a tool's arguments |
 //! | last content | | the same of the last such event |
-//! | end | | the read that completed the answer, or when it was given up |
+//! | end | | the arrival that completed the answer, or when it was given up |
 
+mod arrivals;
 mod body;
 mod channel;
 mod clock;

@@ -1,6 +1,7 @@
 //! The engine's connections: opening them, and what goes over them.
 
 use super::{Engine, READ, Sink};
+use crate::arrivals::Arrivals;
 use crate::channel::{Broken, Tls};
 use crate::clock::Clock;
 use crate::conn::{Conn, Progress, State};
@@ -22,6 +23,7 @@ impl Engine<'_> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_tcp_nodelay(&socket, true)?;
+        Arrivals::watch(&socket);
         connect_to(&socket, address)?;
         let id = self.free.pop().unwrap_or_else(|| {
             self.conns.push(None);
@@ -129,8 +131,9 @@ impl Engine<'_> {
 
     pub(super) fn read(&mut self, id: usize, clock: Clock, sink: &mut Sink<'_>) {
         let Some(conn) = self.conns[id].as_mut() else { return };
-        let got =
-            rustix::net::recv(&conn.socket, self.buffer.as_mut_slice(), rustix::net::RecvFlags::empty());
+        let asked_ns = conn.active.as_ref().and_then(|a| a.record.sent_ns).unwrap_or(0);
+        let from_ns = asked_ns.max(conn.arrived_ns);
+        let got = self.arrivals.read(&conn.socket, self.buffer.as_mut_slice(), clock, from_ns);
         let now = clock.now();
         match got {
             Ok((0, _)) if conn.state == State::Shaking => {
@@ -151,25 +154,27 @@ impl Engine<'_> {
                     );
                 }
             }
-            Ok((n, _)) if conn.tls.is_some() => self.decrypt(id, n.min(READ), now, clock, sink),
-            Ok((n, _)) => {
-                if let Progress::Ended { keep } = conn.arrived(&self.buffer[..n.min(READ)], now) {
+            Ok((n, at)) => {
+                conn.arrived_ns = at;
+                if conn.tls.is_some() {
+                    self.decrypt(id, n.min(READ), at, clock, sink);
+                } else if let Progress::Ended { keep } = conn.arrived(&self.buffer[..n.min(READ)], at) {
                     self.finish(id, keep, now, sink);
                 }
             }
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
             Err(e) => self.broken(id, FailureKind::Reset, &e.to_string(), clock, sink),
         }
     }
 
-    /// The first `n` bytes of the buffer came at `now` on an encrypted connection.
-    pub(super) fn decrypt(&mut self, id: usize, n: usize, now: u64, clock: Clock, sink: &mut Sink<'_>) {
+    /// The first `n` bytes of the buffer arrived at `at` on an encrypted connection.
+    pub(super) fn decrypt(&mut self, id: usize, n: usize, at: u64, clock: Clock, sink: &mut Sink<'_>) {
         let Some(conn) = self.conns[id].as_mut() else { return };
         let Some(mut tls) = conn.tls.take() else { return };
         let shaking = conn.state == State::Shaking;
         let progress = match tls.arrived(&self.buffer[..n]) {
             Ok([]) => Ok(Progress::Going),
-            Ok(plain) => Ok(conn.arrived(plain, now)),
+            Ok(plain) => Ok(conn.arrived(plain, at)),
             Err(Broken(why)) => Err(why),
         };
         // What it answers to a failed handshake tells the server why.
@@ -181,7 +186,7 @@ impl Engine<'_> {
                 let kind = if shaking { FailureKind::Connect } else { FailureKind::Garbage };
                 self.broken(id, kind, &why, clock, sink);
             }
-            (Ok(Progress::Ended { keep }), _) => self.finish(id, keep, now, sink),
+            (Ok(Progress::Ended { keep }), _) => self.finish(id, keep, clock.now(), sink),
             (Ok(Progress::Going), Err(Broken(why))) => self.broken(id, FailureKind::Reset, &why, clock, sink),
             (Ok(Progress::Going), Ok(left)) if shaking && ready => {
                 self.want_write(id, left, clock, sink);
