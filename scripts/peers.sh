@@ -8,13 +8,14 @@
 # --cores 0,1, --single-writes. Other programs on the machine spoil the numbers; how much CPU they took stands in the last column.
 #
 # Environment: COTENANT_EXE, the binary (target/release/cotenant); COTENANT_REAL_SERVERS, where scripts/real-servers.sh put its
-# servers (.ctk/real-servers), from which vLLM, the tokenizer and torch come; PEERS_PYTHON, a Python to prefer where its version fits.
+# servers (.ctk/real-servers), from which vLLM, the tokenizer and torch come; PEERS_PYTHON, a Python to prefer where its version fits; PEERS_BENCHMARKER, a copy of
+# the source of inference-benchmarker where GitHub cannot be reached.
 set -euo pipefail
 start=$PWD
 cd "$(dirname "$0")/.."
 
 usage() {
-    sed -n '2,11p' "$0" >&2
+    sed -n '2,12p' "$0" >&2
     exit 2
 }
 # Folders are meant from where the script was called.
@@ -26,6 +27,7 @@ need_servers() {
 }
 
 oha=1.15.0
+benchmarker=dfef39d56b3d697b735c90381e9d533b09d3b0c6
 
 # find_python MINOR [or-newer]: prints a Python 3.MINOR with venv, or fails. Those of the distribution come first: they are built with
 # profile and link-time optimisation and run a loop in half the time of one that was built without, as pyenv's usually are.
@@ -78,9 +80,8 @@ lend_torch() {
 install() {
     need_servers
     mkdir -p "$dir"
-    # On no package registry: it is built from its repository.
-    echo "inference-benchmarker: Hugging Face's inference-benchmarker is on no package registry" >"$dir/left-out"
-    local python minor began=$SECONDS
+    : >"$dir/left-out"
+    local python minor began=$SECONDS from
     # What the servers have compiled is for their version of Python, but another build of it may be faster.
     minor=$("$servers/venv/bin/python" -c 'import sys; print(sys.version_info[1])')
     python=$(find_python "$minor") || python=$servers/venv/bin/python
@@ -99,6 +100,19 @@ install() {
         echo "peers.sh: installing oha"
         cargo install --quiet --locked --root "$dir/oha" --target-dir "$dir/oha-build" "oha@$oha"
         rm -rf "$dir/oha-build"
+    fi
+    # On no package registry: it is built from its repository, or from a copy of that.
+    if [ "$(cat "$dir/inference-benchmarker/made-from" 2>/dev/null)" != "$benchmarker" ]; then
+        echo "peers.sh: installing inference-benchmarker"
+        from=(--git https://github.com/huggingface/inference-benchmarker --rev "$benchmarker")
+        [ -z "${PEERS_BENCHMARKER:-}" ] || from=(--path "$(from_start "$PEERS_BENCHMARKER")")
+        if GIT_SHA=$benchmarker cargo install --quiet "${from[@]}" --root "$dir/inference-benchmarker" --target-dir "$dir/benchmarker-build"; then
+            echo "$benchmarker" >"$dir/inference-benchmarker/made-from"
+        else
+            echo "peers.sh: inference-benchmarker is left out (PEERS_BENCHMARKER names a folder with its source)" >&2
+            echo "inference-benchmarker: it is built from its repository, which could not be reached" >>"$dir/left-out"
+        fi
+        rm -rf "$dir/benchmarker-build"
     fi
     echo "peers.sh: installed in $((SECONDS - began)) s"
 }

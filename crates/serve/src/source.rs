@@ -52,9 +52,10 @@ pub trait Source {
     /// There is time: whatever the next request needs can be made ready.
     fn prepare(&mut self) {}
 
-    /// A request has ended. `text` is its content where the tenant keeps it, else empty.
-    fn ended(&mut self, record: &Record, text: &str) {
-        let _ = (record, text);
+    /// A request has ended. `text` is its content where the tenant keeps it, else empty. The client came to know at `now_ns`, a while
+    /// after `record.end_ns` where it had much to do: nobody who waited for the answer can act earlier.
+    fn ended(&mut self, record: &Record, text: &str, now_ns: u64) {
+        let _ = (record, text, now_ns);
     }
 
     /// Requests that were meant to come and will not, since this was asked last: the later turns of a session whose
@@ -132,9 +133,9 @@ impl<B: Bodies> Source for Closed<B> {
         }
     }
 
-    fn ended(&mut self, record: &Record, _text: &str) {
+    fn ended(&mut self, record: &Record, _text: &str, now_ns: u64) {
         let pause = if record.ok() { self.think_ns } else { self.think_ns.max(AFTER_FAILURE_NS) };
-        self.free.push(std::cmp::Reverse(record.end_ns.saturating_add(pause)));
+        self.free.push(std::cmp::Reverse(record.end_ns.saturating_add(pause).max(now_ns)));
     }
 }
 
@@ -170,5 +171,27 @@ impl<B: Bodies> Source for Open<B> {
         if self.next < self.times.len() {
             self.bodies.prepare(self.next as u64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_acts_when_the_answer_was_read_and_the_pause_is_over() {
+        let bodies = |_: u64, _: &mut Vec<u8>| (1, 1);
+        let mut due = |think_ns, end_ns, now_ns| {
+            let mut users = Closed::new(bodies, 1, think_ns, 2, u64::MAX);
+            users.take(&mut Vec::new());
+            users.ended(&Record { end_ns, ..Record::default() }, "", now_ns);
+            match users.due() {
+                Due::At(at) => at,
+                _ => 0,
+            }
+        };
+        assert_eq!(due(0, 1000, 1500), 1500, "it was read 500 ns after it came");
+        assert_eq!(due(2000, 1000, 1500), 3000, "the pause began when it came");
+        assert_eq!(due(200, 1000, 1500), 1500);
     }
 }

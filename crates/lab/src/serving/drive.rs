@@ -106,8 +106,8 @@ impl Source for Controlled {
         self.inner.prepare();
     }
 
-    fn ended(&mut self, record: &RequestRecord, text: &str) {
-        self.inner.ended(record, text);
+    fn ended(&mut self, record: &RequestRecord, text: &str, now_ns: u64) {
+        self.inner.ended(record, text, now_ns);
         self.control.ended.set(self.control.ended.get() + 1 + self.inner.forgone());
     }
 }

@@ -146,13 +146,13 @@ impl Source for SessionSource {
         }
     }
 
-    fn ended(&mut self, record: &RequestRecord, text: &str) {
+    fn ended(&mut self, record: &RequestRecord, text: &str, now_ns: u64) {
         let Some((session, turn)) = self.under_way.remove(&record.index) else { return };
         let left = self.turns(session).saturating_sub(turn + 1);
         if record.ok() && left > 0 {
             self.answers.entry(session).or_default().push(text.to_owned());
             let think_s = self.asks.sessions_of().map_or(0.0, |s| s.think_s(session, turn + 1));
-            let at_ns = record.end_ns.saturating_add((think_s * 1e9).round() as u64);
+            let at_ns = record.end_ns.saturating_add((think_s * 1e9).round() as u64).max(now_ns);
             self.waiting.push(Reverse(Turn { at_ns, session, turn: turn + 1 }));
             return;
         }
@@ -161,7 +161,7 @@ impl Source for SessionSource {
         self.answers.remove(&session);
         if let Begin::Users { free, think_ns } = &mut self.begin {
             let pause = if record.ok() { *think_ns } else { (*think_ns).max(AFTER_FAILURE_NS) };
-            free.push(Reverse(record.end_ns.saturating_add(pause)));
+            free.push(Reverse(record.end_ns.saturating_add(pause).max(now_ns)));
         }
     }
 
@@ -222,7 +222,7 @@ mod tests {
         );
         // The first session's second turn is due two seconds after its answer; before that the second session begins.
         assert_eq!(s.due(), Due::At(500));
-        s.ended(&record(first, 300), "said");
+        s.ended(&record(first, 300), "said", 300);
         assert_eq!(s.due(), Due::At(500));
         let (second, _) = take(&mut s);
         assert_eq!((second.session, second.tag), (Some(1), 0));
@@ -240,11 +240,11 @@ mod tests {
     fn a_failed_turn_ends_its_session_and_its_user_begins_another() {
         let mut s = source(Begin::Users { free: [Reverse(0)].into(), think_ns: 7 }, u64::MAX);
         let (first, _) = take(&mut s);
-        s.ended(&record(first, 100), "said");
+        s.ended(&record(first, 100), "said", 100);
         let (second, _) = take(&mut s);
         assert_eq!((second.session, second.tag), (Some(0), 1));
         let failure = Some(Failure::new(FailureKind::Reset, "gone"));
-        s.ended(&RequestRecord { failure, ..record(second, 3_000_000_000) }, "");
+        s.ended(&RequestRecord { failure, ..record(second, 3_000_000_000) }, "", 3_000_000_000);
         assert_eq!((s.forgone(), s.forgone()), (1, 0));
         assert_eq!(s.due(), Due::At(3_000_000_000 + AFTER_FAILURE_NS));
         let (third, _) = take(&mut s);
@@ -257,7 +257,7 @@ mod tests {
         let mut s = source(Begin::Users { free: [Reverse(0)].into(), think_ns: 0 }, 2);
         for end in [100, 200] {
             let (request, _) = take(&mut s);
-            s.ended(&record(request, end), "said");
+            s.ended(&record(request, end), "said", end);
         }
         assert_eq!(s.due(), Due::Never);
     }

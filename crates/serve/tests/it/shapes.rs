@@ -129,9 +129,9 @@ fn the_text_is_kept_where_it_is_asked_for() {
         fn take(&mut self, body: &mut Vec<u8>) -> cotenant_serve::Request {
             self.0.take(body)
         }
-        fn ended(&mut self, record: &RequestRecord, text: &str) {
+        fn ended(&mut self, record: &RequestRecord, text: &str, now_ns: u64) {
             self.1.borrow_mut().push(text.to_owned());
-            self.0.ended(record, text);
+            self.0.ended(record, text, now_ns);
         }
     }
     let server = start(Server::default());
