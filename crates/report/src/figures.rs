@@ -9,7 +9,7 @@ use crate::iterations::has_programs;
 use crate::samples::{TrialSamples, samples};
 use crate::scale::{Unit, plain};
 use crate::svg::Embed;
-use crate::{RunData, metric, program_figures};
+use crate::{RunData, metric, program_figures, server_figures};
 use cotenant_store::format::{
     Estimate, FigureRecord, GpuState, Manifest, RepeatRecord, Summary, TrialRecord,
 };
@@ -50,6 +50,7 @@ pub fn experiment_figures(run: &RunData) -> Vec<(String, Figure)> {
         match f.kind.as_str() {
             "line" => out.push((f.metric.clone(), data.line(f))),
             "kde" => out.extend(each(&|s| program_figures::density(run, s, f))),
+            "ecdf" => out.extend(each(&|s| server_figures::distributions(run, s))),
             "iterations" => out.extend(each(&|s| program_figures::iterations(run, s, f))),
             "telemetry" => out.extend(each(&|s| program_figures::telemetry(run, s))),
             "matrix" => out.extend(program_figures::matrices(run, &data.trials, f)),

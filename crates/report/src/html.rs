@@ -3,13 +3,14 @@
 use crate::figures::{experiment_figures, machine_state, timeline};
 use crate::iterations::{has_programs, is_program};
 use crate::page::{Note, PageHead, TableBlock, render, value};
+use crate::regimes::regime;
 use crate::samples::{TrialSamples, samples};
 use crate::scale::Unit;
 use crate::svg::Embed;
 use crate::table::shown_metrics;
 use crate::tenant_tables::{self, Titled};
 use crate::verdicts::{Says, tiles, trial_says};
-use crate::{RunData, metric, program_figures};
+use crate::{RunData, metric, program_figures, server_figures};
 use cotenant_store::format::{Estimate, FigureRecord, PhaseRecord, TrialRecord, TrialSummary, WarningRecord};
 use minijinja::{Value, context};
 use serde::Serialize;
@@ -31,7 +32,16 @@ pub fn report_html(run: &RunData) -> String {
     let drawn = experiment_figures(run);
     let figures: Vec<String> = drawn.iter().map(|(_, f)| f.svg(Embed::Inline)).collect();
     let above: Vec<String> = drawn.into_iter().map(|(what, _)| what).collect();
-    let tables = tenant_tables::tables(m, &run.summary);
+    let mut tables = tenant_tables::tables(m, &run.summary);
+    if let Some(table) = crate::regimes::tests(m, &run.summary) {
+        let note = "Each regime against each that stands before it at the same total load, medians over repeats; the interval is the quotient of \
+                    both intervals. Mann and Whitney's test, adjusted by Holm over the table: regimes do not take turns, so repeats are not paired.";
+        tables.push(tenant_tables::Titled {
+            title: "Regimes against each other".into(),
+            note: note.into(),
+            table,
+        });
+    }
     let results = results(run);
     let tiles = tiles(run);
     let trials: Vec<TrialView> =
@@ -166,7 +176,7 @@ fn results(run: &RunData) -> Results {
             };
             rows.push(ResultRow {
                 trial: if i == 0 { trial.id.clone() } else { String::new() },
-                about: if i == 0 { mode(trial) } else { String::new() },
+                about: if i == 0 { regime(trial) } else { String::new() },
                 metric: metric::title(name),
                 value: metric::with_unit(name, e.value),
                 interval: metric::interval_of(name, e),
@@ -236,6 +246,7 @@ fn trial_figures(run: &RunData, s: &TrialSamples, above: &[String]) -> Vec<Strin
     };
     let missing = |kind: &str| !above.contains(&format!("{kind} {}", s.trial.id));
     let kinds = [
+        ("ecdf", server_figures::distributions(run, s)),
         ("iterations", program_figures::iterations(run, s, &record)),
         ("kde", program_figures::density(run, s, &record)),
         ("telemetry", program_figures::telemetry(run, s)),
@@ -292,7 +303,7 @@ fn trial_view(run: &RunData, s: &TrialSamples, above: &[String], open: bool) -> 
         (n, 0) => format!("{n} repeats"),
         (n, out) => format!("{n} repeats, {out} left out"),
     };
-    let mut head = vec![mode(trial), s.status.clone(), repeats];
+    let mut head = vec![regime(trial), s.status.clone(), repeats];
     if let Some(overlap) = summary.and_then(|t| t.overlap) {
         head.push(format!("overlap {:.1} %", 100.0 * overlap));
     }
@@ -370,7 +381,7 @@ fn param_unit(name: &str) -> Unit {
 
 fn how(s: &TrialSamples) -> Vec<(String, String)> {
     let mut out: Vec<(&str, String)> = vec![
-        ("Sharing", mode(s.trial)),
+        ("Sharing", regime(s.trial)),
         ("Protocol", s.trial.protocol.clone()),
         ("Slowdown relative to", s.trial.baseline.clone()),
         ("Series", s.trial.series.clone()),

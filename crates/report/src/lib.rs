@@ -12,8 +12,10 @@ pub mod page;
 pub mod pairs;
 pub mod program_figures;
 pub mod programs;
+pub mod regimes;
 pub mod samples;
 pub mod scale;
+mod server_figures;
 pub mod servers;
 pub mod serving;
 pub mod state;
@@ -33,6 +35,7 @@ pub use export::metrics_csv;
 pub use figures::figures_for;
 pub use html::report_html;
 pub use page::{Block, Note, PageHead, Section, TableBlock, page_html};
+pub use regimes::regimes_csv;
 pub use summary::summarize;
 pub use table::{TableOptions, render_comparison, render_comparison_with, render_table, render_table_with};
 

@@ -18,9 +18,13 @@ pub fn tenant(metric: &str) -> Option<&str> {
 pub fn better(metric: &str) -> Better {
     match base(metric) {
         "speedup" | "throughput_ratio" | "bandwidth_gbs" | "stp" | "fairness" | "jain" | "sm_clock_mhz"
-        | "solo_sm_clock_mhz" | "clock_ratio" => Better::Higher,
+        | "solo_sm_clock_mhz" | "clock_ratio" | "tokens_per_joule" => Better::Higher,
         b if b.ends_with("failed_pct") || b.ends_with("kv_pct") => Better::Lower,
-        b if b.ends_with("throughput") || b.ends_with("tokens_per_s") || b.ends_with("_pct") => {
+        b if b.ends_with("throughput")
+            || b.ends_with("tokens_per_s")
+            || b.ends_with("goodput_per_s")
+            || b.ends_with("_pct") =>
+        {
             Better::Higher
         }
         _ => Better::Lower,
@@ -46,6 +50,8 @@ pub fn unit(metric: &str) -> &'static str {
         b if b.ends_with("_ms") => "ms",
         b if b.ends_with("throughput") => "it/s",
         b if b.ends_with("tokens_per_s") => "tok/s",
+        b if b.ends_with("goodput_per_s") => "req/s",
+        "tokens_per_joule" => "tok/J",
         b if b.contains("joules_per") => "J",
         _ => "",
     }
@@ -62,16 +68,11 @@ pub fn words(metric: &str) -> String {
         "slowdown_p99" => "slowdown of the 99th percentile",
         "slowdown_ttft" => "slowdown of the median TTFT",
         "slowdown_tpot" => "slowdown of the median TPOT",
-        "latency_p50_ms" => "median latency of a request",
-        "latency_p99_ms" => "p99 latency of a request",
-        "ttft_p50_ms" => "median TTFT",
-        "ttft_p99_ms" => "p99 TTFT",
-        "tpot_p50_ms" => "median TPOT",
-        "tpot_p99_ms" => "p99 TPOT",
-        "solo_ttft_p50_ms" => "median TTFT, alone",
-        "solo_ttft_p99_ms" => "p99 TTFT, alone",
-        "solo_tpot_p50_ms" => "median TPOT, alone",
-        "solo_tpot_p99_ms" => "p99 TPOT, alone",
+        "goodput_per_s" => "requests within their limits per second",
+        "solo_goodput_per_s" => "requests within their limits per second, alone",
+        "total_tokens_per_s" => "tokens per second, with those of prompts",
+        "solo_total_tokens_per_s" => "tokens per second with those of prompts, alone",
+        "tokens_per_joule" => "tokens per joule",
         "slo_pct" => "requests within their limits",
         "solo_slo_pct" => "requests within their limits, alone",
         "failed_pct" => "requests that failed",
@@ -138,9 +139,34 @@ pub fn words(metric: &str) -> String {
         "power_w" => "power",
         "solo_power_w" => "power, alone",
         "utilization_pct" => "utilisation by nvidia-smi",
-        _ => return counter_words(name),
+        _ => return request_words(name).unwrap_or_else(|| counter_words(name)),
     };
     known.to_owned()
+}
+
+/// Words of a percentile over a server's requests: `median TTFT`, `p99.9 latency of a request, alone`.
+fn request_words(name: &str) -> Option<String> {
+    let (field, alone) = match name.strip_prefix("solo_") {
+        Some(field) => (field, ", alone"),
+        None => (name, ""),
+    };
+    let (stem, percentile) = field.strip_suffix("_ms")?.rsplit_once('_')?;
+    let what = match stem {
+        "latency" => "latency of a request",
+        "ttft" => "TTFT",
+        "tpot" => "TPOT",
+        "itl" => "gap between chunks",
+        "normalised" => "latency per output token",
+        "late" => "time from intended to sent",
+        _ => return None,
+    };
+    let percentile = match percentile {
+        "p50" => "median",
+        "p999" => "p99.9",
+        "p90" | "p95" | "p99" => percentile,
+        _ => return None,
+    };
+    Some(format!("{percentile} {what}{alone}"))
 }
 
 /// Words of a GPU counter by its field's name, or the name itself with spaces: `DRAM`, `SM occupancy, alone`.
@@ -195,17 +221,42 @@ pub fn rank(metric: &str) -> usize {
         "shared_ms",
         "solo_request_p50_ms",
         "latency_p50_ms",
+        "latency_p90_ms",
+        "latency_p95_ms",
         "latency_p99_ms",
+        "latency_p999_ms",
         "solo_ttft_p50_ms",
         "ttft_p50_ms",
+        "solo_ttft_p90_ms",
+        "ttft_p90_ms",
+        "solo_ttft_p95_ms",
+        "ttft_p95_ms",
         "solo_ttft_p99_ms",
         "ttft_p99_ms",
+        "solo_ttft_p999_ms",
+        "ttft_p999_ms",
         "solo_tpot_p50_ms",
         "tpot_p50_ms",
+        "solo_tpot_p90_ms",
+        "tpot_p90_ms",
+        "solo_tpot_p95_ms",
+        "tpot_p95_ms",
         "solo_tpot_p99_ms",
         "tpot_p99_ms",
+        "solo_tpot_p999_ms",
+        "tpot_p999_ms",
+        "solo_itl_p50_ms",
+        "itl_p50_ms",
+        "solo_itl_p99_ms",
+        "itl_p99_ms",
+        "solo_normalised_p50_ms",
+        "normalised_p50_ms",
+        "solo_late_p99_ms",
+        "late_p99_ms",
         "solo_slo_pct",
         "slo_pct",
+        "solo_goodput_per_s",
+        "goodput_per_s",
         "solo_failed_pct",
         "failed_pct",
         "solo_batch",
@@ -248,11 +299,14 @@ pub fn rank(metric: &str) -> usize {
         "throughput",
         "solo_tokens_per_s",
         "tokens_per_s",
+        "solo_total_tokens_per_s",
+        "total_tokens_per_s",
         "energy_ratio",
         "solo_joules_per_iteration",
         "joules_per_iteration",
         "solo_joules_per_token",
         "joules_per_token",
+        "tokens_per_joule",
         "bandwidth_gbs",
         "start_spread_us",
         "sm_active_pct",
@@ -357,6 +411,11 @@ mod tests {
             "[10.0, 30.0]"
         );
         assert_eq!(words("solo_sm_occupancy_pct.x"), "SM occupancy, alone");
+        assert_eq!(words("solo_ttft_p999_ms.x"), "p99.9 TTFT, alone");
+        assert_eq!(words("latency_p50_ms"), "median latency of a request");
+        assert_eq!(words("itl_p99_ms.x"), "p99 gap between chunks");
+        assert_eq!((unit("goodput_per_s.x"), better("goodput_per_s.x")), ("req/s", Better::Higher));
+        assert_eq!((unit("tokens_per_joule"), better("tokens_per_joule")), ("tok/J", Better::Higher));
         assert_eq!(words("something_else"), "something else");
         assert!(rank("speedup") < rank("slowdown.a") && rank("slowdown.a") < rank("unknown"));
     }

@@ -145,7 +145,9 @@ fn observe_together(s: &mut TrialSamples, repeat: &RepeatRecord, phase: &'static
                 s.push("joules_per_iteration", joules / iterations);
             }
             if ran.iter().all(|r| r.tokens > 0) {
-                s.push("joules_per_token", joules / ran.iter().map(|r| r.tokens as f64).sum::<f64>());
+                let tokens = ran.iter().map(|r| r.tokens as f64).sum::<f64>();
+                s.push("joules_per_token", joules / tokens);
+                s.push("tokens_per_joule", tokens / joules);
             }
             let alone: Vec<f64> = programs
                 .iter()

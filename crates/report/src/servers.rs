@@ -1,18 +1,21 @@
 //! Metrics of servers: time to first token, time per output token, and how many requests kept their limits. What servers
 //! have in common with other programs (latency, throughput, tokens, energy) is in `programs.rs`.
 
-use crate::iterations::counted;
+use crate::iterations::{counted, tokens_per_s};
 use crate::metric;
 use crate::page::TableBlock;
 use crate::samples::TrialSamples;
-use cotenant_stats::quantile;
-use cotenant_store::format::{Estimate, PhaseRecord, RepeatRecord, TrialRecord, TrialSummary};
+use cotenant_stats::{Gaps, Sketch, quantile};
+use cotenant_store::format::{Estimate, PhaseRecord, PhaseTenant, RepeatRecord, TrialRecord, TrialSummary};
 use cotenant_store::serving::{ServedPhase, Slo};
 
 /// A list of a phase.
 type TimeOf = fn(&ServedPhase) -> &[u64];
 /// Times of requests, with their metrics' stems.
 const TIMES: [(&str, TimeOf); 2] = [("ttft", |s| s.ttft_ns.as_slice()), ("tpot", |s| s.tpot_ns.as_slice())];
+/// Percentiles of a repeat's requests, with the words that name them in a metric.
+const PERCENTILES: [(f64, &str); 5] =
+    [(0.5, "p50"), (0.9, "p90"), (0.95, "p95"), (0.99, "p99"), (0.999, "p999")];
 /// Whether a tenant is a server.
 pub fn is_server(t: &cotenant_store::format::TenantRecord) -> bool {
     t.kind == "server"
@@ -31,13 +34,14 @@ pub(crate) fn observe(s: &mut TrialSamples<'_>, repeat: &RepeatRecord, together:
     let trial = s.trial;
     let phase = |name: &str| repeat.phases.iter().filter(move |p| p.phase == name).collect::<Vec<_>>();
     let servers: Vec<&str> = trial.tenants.iter().filter(|t| is_server(t)).map(|t| t.name.as_str()).collect();
+    let mut goodput = Vec::new();
     for name in &servers {
         for (stem, of) in TIMES {
             let in_phase =
                 |kind: &str| -> Vec<f64> { phase(kind).iter().flat_map(|p| times(p, name, of)).collect() };
             let alone = in_phase("solo");
             let shared = together.map(in_phase).unwrap_or_default();
-            for (p, words) in [(0.5, "p50"), (0.99, "p99")] {
+            for (p, words) in PERCENTILES {
                 let (a, b) = (quantile(&alone, p), quantile(&shared, p));
                 if together != Some("solo") {
                     s.push_ok(format!("solo_{stem}_{words}_ms.{name}"), a);
@@ -54,6 +58,9 @@ pub(crate) fn observe(s: &mut TrialSamples<'_>, repeat: &RepeatRecord, together:
                 let Some(run) = p.tenants.iter().find(|t| t.name == *name) else { continue };
                 let Some(served) = &run.served else { continue };
                 let failed: u32 = served.failed.values().sum();
+                for (metric, value) in of_requests(run, served) {
+                    s.push(format!("{prefix}{metric}.{name}"), value);
+                }
                 s.push(
                     format!("{prefix}failed_pct.{name}"),
                     100.0 * f64::from(failed) / f64::from(served.requests.max(1)),
@@ -72,6 +79,12 @@ pub(crate) fn observe(s: &mut TrialSamples<'_>, repeat: &RepeatRecord, together:
                 }
                 if let Some(slo) = &served.slo {
                     let good = counted(run).filter(|i| kept(slo, served, &run.requests_ns, *i)).count();
+                    if let Some(seconds) = seconds(served) {
+                        s.push(format!("{prefix}goodput_per_s.{name}"), good as f64 / seconds);
+                        if prefix.is_empty() {
+                            goodput.push(good as f64 / seconds);
+                        }
+                    }
                     // Failed requests have kept nothing.
                     let of = counted(run).len() + failed as usize;
                     s.push(format!("{prefix}slo_pct.{name}"), 100.0 * good as f64 / of.max(1) as f64);
@@ -80,10 +93,13 @@ pub(crate) fn observe(s: &mut TrialSamples<'_>, repeat: &RepeatRecord, together:
         }
     }
     let Some(kind) = together.filter(|_| !servers.is_empty()) else { return };
+    if goodput.len() == servers.len() {
+        s.push("goodput_per_s", goodput.iter().sum());
+    }
     for (stem, of) in TIMES {
         let all: Vec<f64> =
             servers.iter().flat_map(|n| phase(kind).into_iter().flat_map(move |p| times(p, n, of))).collect();
-        for (p, words) in [(0.5, "p50"), (0.99, "p99")] {
+        for (p, words) in PERCENTILES {
             s.push_ok(format!("{stem}_{words}_ms"), quantile(&all, p));
         }
     }
@@ -94,9 +110,48 @@ pub(crate) fn observe(s: &mut TrialSamples<'_>, repeat: &RepeatRecord, together:
             run.requests_ns.get(counted(run)).unwrap_or_default().iter().map(|ns| *ns as f64 / 1e6)
         })
         .collect();
-    for (p, words) in [(0.5, "p50"), (0.99, "p99")] {
+    for (p, words) in PERCENTILES {
         s.push_ok(format!("latency_{words}_ms"), quantile(&latencies, p));
     }
+}
+
+/// Length of the window that counts, s; `None` for an empty one.
+fn seconds(served: &ServedPhase) -> Option<f64> {
+    let (from, to) = served.window_ns;
+    (to > from).then(|| (to - from) as f64 / 1e9)
+}
+
+/// Gaps between chunks in the window that counts, ms. What another version wrote has nothing to say.
+pub(crate) fn gaps_of(served: &ServedPhase) -> Sketch {
+    let gaps: Gaps = serde_json::from_value(served.gaps.clone()).unwrap_or_default();
+    let (from, to) = served.window_ns;
+    gaps.blocks(from, to, 1).0.into_iter().next().unwrap_or_default()
+}
+
+/// What else is counted of a server's requests in a phase: gaps between chunks, end-to-end time by output token, tokens with those of
+/// prompts, and how late the client sent.
+fn of_requests(run: &PhaseTenant, served: &ServedPhase) -> Vec<(String, f64)> {
+    let mut out = Vec::new();
+    let mut add = |name: &str, value: Option<f64>| out.extend(value.map(|v| (name.to_owned(), v)));
+    let by_chunk = gaps_of(served);
+    add("itl_p50_ms", by_chunk.quantile(0.5));
+    add("itl_p99_ms", by_chunk.quantile(0.99));
+    let e2e = run.requests_ns.get(counted(run)).unwrap_or_default();
+    let tokens = served.tokens.get(counted(run)).unwrap_or_default();
+    let by_token: Vec<f64> = e2e
+        .iter()
+        .zip(tokens)
+        .filter(|(_, n)| **n > 0)
+        .map(|(ns, n)| *ns as f64 / 1e6 / f64::from(*n))
+        .collect();
+    add("normalised_p50_ms", quantile(&by_token, 0.5).ok());
+    let late: Vec<f64> = served.late_ns.iter().map(|ns| *ns as f64 / 1e6).collect();
+    add("late_p99_ms", quantile(&late, 0.99).ok());
+    let output: u64 = served.tokens.iter().map(|n| u64::from(*n)).sum();
+    if let (Some(rate), true) = (tokens_per_s(run), output > 0) {
+        add("total_tokens_per_s", Some(rate * (1.0 + served.prompt_tokens as f64 / output as f64)));
+    }
+    out
 }
 
 /// Whether request `i` kept the limits.

@@ -2,7 +2,7 @@
 
 use crate::iterations::{has_programs, is_program};
 use crate::samples::{TrialSamples, samples};
-use crate::{pairs, programs};
+use crate::{pairs, programs, regimes};
 use cotenant_stats::{Better, Bounded, Grouped, Judge, holm, median_interval, wilcoxon_signed_rank};
 use cotenant_store::format::{
     Estimate, FORMAT, Manifest, OutcomeRecord, RepeatRecord, Summary, TrialSummary,
@@ -27,7 +27,8 @@ pub fn summarize(manifest: &Manifest, repeats: &[RepeatRecord], outcomes: &[Outc
         all.iter().map(|s| summarize_trial(s, manifest.provenance.seed)).collect();
     verdicts(&all, &mut trials);
     pairs::judge(&mut trials, &all);
-    Summary { format: FORMAT, name: manifest.name.clone(), simulated: manifest.simulated, trials }
+    let regimes = regimes::pairs(&all, &trials);
+    Summary { format: FORMAT, name: manifest.name.clone(), simulated: manifest.simulated, trials, regimes }
 }
 
 fn summarize_trial(s: &TrialSamples, seed: u64) -> TrialSummary {

@@ -89,6 +89,11 @@ pub fn tables(manifest: &Manifest, summary: &Summary) -> Vec<Titled> {
                     less 1. Counters: mean while they share.";
         out.push(Titled { title: "Together".into(), note: note.into(), table: together });
     }
+    if let Some(table) = crate::regimes::table(manifest, summary) {
+        let note = "All servers of a trial together, regimes beside each other at the same total load. Of the first: tokens per second over \
+                    those of the first regime at that load. STP: the sum of each server's rate over its rate alone under the same regime.";
+        out.push(Titled { title: "By regime".into(), note: note.into(), table });
+    }
     let roles = roles(&trials);
     if !roles.rows.is_empty() {
         let note = "Mean over tenants and trials of the slowdown, by what a tenant is and \

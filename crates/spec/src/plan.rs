@@ -470,7 +470,7 @@ pub struct Stopping {
 /// How an experiment's figure looks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FigureSpec {
-    /// `bars`, `line`, `kde`, `iterations`, `matrix` or `telemetry`.
+    /// `bars`, `line`, `kde`, `ecdf`, `iterations`, `matrix` or `telemetry`.
     pub kind: String,
     /// Metric drawn (see [`Reference::metric`]).
     pub metric: String,

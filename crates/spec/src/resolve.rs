@@ -22,7 +22,7 @@ const MAX_CELLS: usize = 10_000;
 /// Most copies of one tenant: MPS takes 48 to 60 clients.
 const MAX_TENANTS: u32 = 60;
 /// Kinds of figures.
-const FIGURE_KINDS: &[&str] = &["bars", "line", "kde", "iterations", "matrix", "telemetry"];
+const FIGURE_KINDS: &[&str] = &["bars", "line", "kde", "ecdf", "iterations", "matrix", "telemetry"];
 
 /// The parts that stay the same through one resolution.
 #[derive(Clone, Copy)]

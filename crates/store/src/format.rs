@@ -180,7 +180,7 @@ pub struct ReferenceRecord {
 /// See `cotenant_spec::plan::FigureSpec`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FigureRecord {
-    /// `bars`; `line`; `kde` (densities of iteration times, one curve per tenant and phase), `iterations` (time of
+    /// `bars`; `line`; `kde` (densities of iteration times, one curve per tenant and phase), `ecdf` (times of servers' requests), `iterations` (time of
     /// each iteration over the phase, with its parts), `matrix` (directed slowdown of every pair), `telemetry` (GPU
     /// counters under the time line).
     pub kind: String,
@@ -503,6 +503,29 @@ pub struct Summary {
     pub simulated: bool,
     /// One per trial, in plan order.
     pub trials: Vec<TrialSummary>,
+    /// Servers under different sharing regimes at the same total load, each against each that stands before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regimes: Vec<RegimePair>,
+}
+
+/// One metric of servers under two sharing regimes. Their repeats are not paired: another regime wants other processes, so regimes do
+/// not take turns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RegimePair {
+    /// The load that both had: the x of both trials.
+    pub x: f64,
+    /// Trial of the regime that is compared with.
+    pub a: String,
+    /// Trial of the regime that is compared.
+    pub b: String,
+    /// Metric, of all servers together.
+    pub metric: String,
+    /// `b` over `a`; the interval is the quotient of both intervals.
+    pub ratio: Estimate,
+    /// Mann and Whitney's test of the values of all repeats; adjusted by Holm over the run.
+    pub mann_whitney: TestResult,
+    /// `faster`, `slower`, `same` or `ambiguous`.
+    pub verdict: String,
 }
 
 /// Statistics of one trial.

@@ -2,7 +2,7 @@
 
 use crate::cli::ReportArgs;
 use crate::exit::{Code, Failure};
-use cotenant_report::{RunData, figures_for, metrics_csv, render_table, report_html, summarize};
+use cotenant_report::{RunData, figures_for, metrics_csv, regimes_csv, render_table, report_html, summarize};
 use cotenant_store::{LoadFolder, SeriesFolder, load, load_telemetry, write_derived, write_summary};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,10 @@ pub fn read(path: &Path) -> Result<RunData, Failure> {
 pub fn derive(path: &Path, data: &RunData) -> Result<PathBuf, Failure> {
     write_summary(path, &data.summary)?;
     write_derived(path, "metrics.csv", &metrics_csv(&data.manifest, &data.summary))?;
+    let regimes = regimes_csv(&data.manifest, &data.summary);
+    if !regimes.is_empty() {
+        write_derived(path, "regimes.csv", &regimes)?;
+    }
     for (name, svg) in figures_for(data) {
         write_derived(path, &format!("figures/{name}"), &svg)?;
     }

@@ -219,7 +219,9 @@ impl CudaBackend {
         self.start_workers(&kernel_envs)?;
         self.check_memory_shares(trial)?;
         let handles = self.troupe.cast(&parts)?;
-        if self.troupe.spare() > 0 && self.memory_in_use().is_none_or(|share| share > KEEP_BELOW) {
+        // A server holds its share of the memory whether it is asked or not, and the servers to come are checked against the whole card.
+        let crowded = || self.memory_in_use().is_none_or(|share| share > KEEP_BELOW);
+        if self.troupe.spare_serves() || self.troupe.spare() > 0 && crowded() {
             self.troupe.clear_spare();
         }
         self.troupe.set_up(&parts, &handles, self.watchdog)?;

@@ -72,6 +72,7 @@ struct Held {
     setup: Option<String>,
     fresh: bool,
     busy: bool,
+    serves: bool,
     /// Something of the recorder stays in it.
     spent: bool,
     tracer: Option<Tracer>,
@@ -160,6 +161,11 @@ impl Troupe {
     /// Processes of earlier trials that no tenant of this one uses.
     pub fn spare(&self) -> usize {
         self.held.iter().filter(|h| !h.busy && h.key.is_some() && h.program.is_some()).count()
+    }
+
+    /// Whether one of [`Troupe::spare`] is a server.
+    pub fn spare_serves(&self) -> bool {
+        self.held.iter().any(|h| !h.busy && h.serves && h.program.is_some())
     }
 
     /// Announces a plan: how many model workers it may need tells how many to start at once. A worker takes seconds to
@@ -301,6 +307,7 @@ impl Troupe {
             setup: None,
             fresh: true,
             busy: false,
+            serves: shepherd,
             spent: false,
             tracer,
             facts,
