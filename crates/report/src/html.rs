@@ -201,10 +201,11 @@ pub(crate) fn mode(trial: &TrialRecord) -> String {
         let text = match value.as_array() {
             Some(list) if list.is_empty() => continue,
             Some(list) => {
-                let items = list
-                    .iter()
-                    .take(LIST_SHOWN)
-                    .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+                let items = list.iter().take(LIST_SHOWN).map(|v| match (v.as_str(), v.as_f64()) {
+                    (Some(text), _) => text.to_owned(),
+                    (None, Some(number)) => crate::scale::plain(number),
+                    (None, None) => v.to_string(),
+                });
                 items.collect::<Vec<_>>().join(" ")
             }
             None => value.to_string(),

@@ -173,10 +173,12 @@ fn rows(manifest: &Manifest, summary: &Summary) -> Vec<[String; 14]> {
 /// The study's first table: regime and load against throughput and tails. Nothing where no two regimes had the same load.
 pub(crate) fn table(manifest: &Manifest, summary: &Summary) -> Option<TableBlock> {
     let rows = rows(manifest, summary);
+    // The simulated GPU has no meter of energy, for one.
+    let used: Vec<usize> = (0..HEAD.len()).filter(|c| rows.iter().any(|r| !r[*c].is_empty())).collect();
     (!rows.is_empty()).then(|| TableBlock {
-        head: HEAD.iter().map(|h| (*h).to_owned()).collect(),
-        numeric: std::iter::once(0).chain(3..HEAD.len()).collect(),
-        rows: rows.into_iter().map(|r| r.to_vec()).collect(),
+        head: used.iter().map(|c| HEAD[*c].to_owned()).collect(),
+        numeric: used.iter().enumerate().filter(|(_, c)| **c == 0 || **c > 2).map(|(i, _)| i).collect(),
+        rows: rows.iter().map(|r| used.iter().map(|c| r[*c].clone()).collect()).collect(),
     })
 }
 
