@@ -2,7 +2,7 @@
 
 use super::options::{LoadOptions, VocabularyChoice, parse_slo};
 use cotenant_servers::Preset;
-use cotenant_spec::plan::{Plan, ServerLoad, TenantPlan, TrialPlan};
+use cotenant_spec::plan::{Plan, ServerLoad, Sharing, TenantPlan, TrialPlan};
 
 /// Time limit of a request where none is given, ns.
 const TIMEOUT_NS: u64 = 120_000_000_000;
@@ -72,6 +72,46 @@ pub fn memory_shares(trial: &TrialPlan) -> Vec<(&str, Option<f64>)> {
     trial.tenants.iter().filter_map(|t| Some((t.name.as_str(), share(t)?))).collect()
 }
 
+/// Memory in which servers of a trial share: the card's, or under `mig` that of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryPool<'a> {
+    /// UUID of the instance; `None`: the card.
+    pub instance: Option<&'a str>,
+    /// Servers and their shares of it.
+    pub shares: Vec<(&'a str, Option<f64>)>,
+}
+
+/// The pools of memory that the servers of a trial share in, in the order of its tenants. An instance is isolated from the others,
+/// and a server sees no more than its own: its share is of that one.
+pub fn memory_pools(trial: &TrialPlan) -> Vec<MemoryPool<'_>> {
+    let Sharing::Mig { instances } = &trial.sharing else {
+        return vec![MemoryPool { instance: None, shares: memory_shares(trial) }];
+    };
+    let mut out: Vec<MemoryPool<'_>> = Vec::new();
+    for share in memory_shares(trial) {
+        let at = trial.tenants.iter().position(|t| t.name == share.0);
+        let instance = at.and_then(|i| instances.get(i)).map(String::as_str);
+        match out.iter_mut().find(|p| p.instance == instance) {
+            Some(pool) => pool.shares.push(share),
+            None => out.push(MemoryPool { instance, shares: vec![share] }),
+        }
+    }
+    out
+}
+
+impl MemoryPool<'_> {
+    /// Whether the shares fit; `total` and `in_use` in bytes, `total` 0 where it is not known.
+    ///
+    /// # Errors
+    /// As [`cotenant_servers::check_shares`], in words that name the instance.
+    pub fn check(&self, total: u64, in_use: u64) -> Result<(), String> {
+        cotenant_servers::check_shares(&self.shares, total, in_use).map_err(|e| match self.instance {
+            Some(uuid) => format!("{e} (here the card is the MIG instance {uuid})"),
+            None => e.to_string(),
+        })
+    }
+}
+
 /// Checks the loads of all server tenants before anything is started.
 ///
 /// # Errors
@@ -108,6 +148,45 @@ mod tests {
         for name in cotenant_spec::server::PRESETS {
             assert!(name.parse::<Preset>().is_ok(), "{name}");
         }
+    }
+
+    /// An experiment of two servers that share as said.
+    fn plan(server: &str, sharing: &str) -> Plan {
+        let text = format!(
+            "format = 1\nname = \"p\"\ntitle = \"P\"\nsummary = \"x\"\n[tenants.llm]\nserver = {server}\n\
+             load = {{ concurrency = 1 }}\n[[trial]]\nname = \"all\"\nsharing = {sharing}\nprotocol = \"steady\"\n\
+             tenants = [{{ use = \"llm\", copies = 2 }}]\n"
+        );
+        let card = cotenant_model::builtin("h100-sxm5-80gb").expect("a built-in card");
+        let backend = crate::simulated::SimBackend::new(card, std::sync::Arc::default());
+        let spec = cotenant_spec::Spec::parse(&text, "p.toml").expect("a spec");
+        spec.resolve(crate::backend::Backend::sizes(&backend), &[]).expect("a plan")
+    }
+
+    #[test]
+    fn shares_of_memory_are_of_each_servers_own_instance() {
+        const ALL: u64 = 40 << 30;
+        let mig = |server: &str, instances: &str| {
+            plan(server, &format!("{{ mode = \"mig\", instances = [{instances}] }}"))
+        };
+        let check =
+            |plan: &Plan, total| memory_pools(&plan.trials[0]).iter().try_for_each(|p| p.check(total, 0));
+        let most = "{ preset = \"vllm\", model = \"m\", memory_share = 0.9 }";
+        let apart = mig(most, "\"MIG-1\", \"MIG-2\"");
+        assert_eq!(check(&apart, ALL), Ok(()));
+        let pools = memory_pools(&apart.trials[0]);
+        assert_eq!(pools[1], MemoryPool { instance: Some("MIG-2"), shares: vec![("llm-2", Some(0.9))] });
+        let e = pools[1].check(ALL, ALL / 2).unwrap_err();
+        assert!(e.contains("the card has 40.0 GiB") && e.contains("the MIG instance MIG-2"), "{e}");
+        // Each may take the whole of its own, and where no size is told too.
+        let whole = mig("{ preset = \"vllm\", model = \"m\" }", "\"MIG-1\", \"MIG-2\"");
+        assert_eq!((check(&whole, ALL), check(&whole, 0)), (Ok(()), Ok(())));
+        for total in [ALL, 0] {
+            let e = check(&mig(most, "\"MIG-1\", \"MIG-1\""), total).unwrap_err();
+            assert!(e.contains("1.80") && e.contains("MIG-1"), "two on one instance: {e}");
+        }
+        let card = plan(most, "\"processes\"");
+        assert!(check(&card, ALL).unwrap_err().contains("1.80"), "without MIG all share the card");
     }
 
     #[test]
