@@ -285,6 +285,43 @@ fn what_is_wrong_with_a_server_or_a_load_is_told_before_anything_starts() {
     }
 }
 
+/// What stands in files is looked at too, since a server may need minutes until somebody reads them.
+#[test]
+fn files_of_loads_and_their_conflicts_are_looked_at_before_anything_starts() {
+    let room = Room::new();
+    let good = r#"{"prompt": "Why?", "max_tokens": 4}"#;
+    room.file("bad.jsonl", &format!("{good}\n{{\"prompt\": 7}}\n"));
+    room.file("empty.jsonl", "");
+    room.file("good.jsonl", good);
+    room.file("bad.csv", "t_s,prompt_tokens,output_tokens\n0,8,8\nsoon,8,8\n");
+    room.file("bad.json", "{\"model\": 1}");
+    // It would tell if it were started.
+    let server =
+        "server = { preset = \"token-server\", command = [\"sh\", \"-c\", \"touch started; exit 3\"] }";
+    for (load, parts) in [
+        ("concurrency = 1, prompts = \"bad.jsonl\"", &["load.prompts `bad.jsonl`", "line 2", "`prompt`"][..]),
+        ("concurrency = 1, prompts = \"empty.jsonl\"", &["load.prompts `empty.jsonl`", "no prompts"]),
+        ("concurrency = 1, prompts = \"absent.jsonl\"", &["load.prompts", "absent.jsonl"]),
+        (
+            "concurrency = 1, prompts = \"good.jsonl\", prompt_tokens = 8",
+            &["load.prompts", "load.prompt_tokens"],
+        ),
+        ("trace = \"bad.csv\"", &["load.trace `bad.csv`", "line 3", "soon"]),
+        ("concurrency = 1, tokenizer = \"absent.json\"", &["load.tokenizer", "absent.json"]),
+        ("concurrency = 1, tokenizer = \"bad.json\"", &["load.tokenizer `bad.json`"]),
+        ("concurrency = 1, mix = \"short=1\", prompt_tokens = 64", &["load.mix", "load.prompt_tokens"]),
+        ("concurrency = 1, turns = 3, mix = \"short=1\"", &["load.turns", "load.mix"]),
+    ] {
+        room.file("servers.toml", &experiment(&[("asker", &format!("{server}\nload = {{ {load} }}"))]));
+        let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+        assert_eq!(ran.code, 3, "{load}\n{}{}", ran.out, ran.err);
+        for part in ["trial all, tenant asker"].iter().chain(parts) {
+            assert!(ran.err.contains(part), "`{part}` is not in\n{}", ran.err);
+        }
+        assert!(!room.path().join("runs").exists() && !room.path().join("started").exists(), "{load}");
+    }
+}
+
 /// Two servers, by sharing mode, on the simulated GPU.
 fn simulated(server: &str) -> String {
     let mut text = String::from(HEAD);

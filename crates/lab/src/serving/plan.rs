@@ -2,7 +2,8 @@
 
 use super::options::{LoadOptions, VocabularyChoice, parse_slo};
 use cotenant_servers::Preset;
-use cotenant_spec::plan::{Plan, ServerLoad, Sharing, TenantPlan, TrialPlan};
+use cotenant_spec::plan::{ServerLoad, Sharing, TenantPlan, TrialPlan};
+use std::collections::BTreeSet;
 
 /// Time limit of a request where none is given, ns.
 const TIMEOUT_NS: u64 = 120_000_000_000;
@@ -112,12 +113,14 @@ impl MemoryPool<'_> {
     }
 }
 
-/// Checks the loads of all server tenants before anything is started.
+/// Checks the loads of all server tenants of these trials before anything is started: files are read in full.
 ///
 /// # Errors
-/// The first that is wrong, with its trial and tenant.
-pub fn check(plan: &Plan) -> Result<(), String> {
-    for trial in &plan.trials {
+/// The first that is wrong, with its trial, tenant and key.
+pub fn check<'a>(trials: impl IntoIterator<Item = &'a TrialPlan>) -> Result<(), String> {
+    // Of a tokenizer it takes a second to know whether it can be used, and many trials may use it.
+    let mut tokenizers = BTreeSet::new();
+    for trial in trials {
         for t in &trial.tenants {
             let Some(server) = t.server() else { continue };
             let of = |why: String| format!("trial {}, tenant {}: {why}", trial.id, t.name);
@@ -129,19 +132,44 @@ pub fn check(plan: &Plan) -> Result<(), String> {
                     )));
                 }
             }
-            let options = load_options(&server.load, server.seed).map_err(of)?;
-            options.check().map_err(|e| of(e.to_string()))?;
-            if let Some(slo) = &server.load.slo {
-                parse_slo(slo).map_err(|e| of(e.to_string()))?;
+            let load = &server.load;
+            let mut options = load_options(load, server.seed).map_err(of)?;
+            if load.tokenizer.as_ref().is_some_and(|path| !tokenizers.insert(path)) {
+                options.vocabulary = VocabularyChoice::Words;
+            }
+            options.check().map_err(|e| of(in_keys(load, &e.to_string())))?;
+            if let Some(slo) = &load.slo {
+                parse_slo(slo).map_err(|e| of(in_keys(load, &e.to_string())))?;
             }
         }
     }
     Ok(())
 }
 
+/// A message about options of a command line as one about the keys of a `load`.
+fn in_keys(load: &ServerLoad, message: &str) -> String {
+    let mut out = message.to_owned();
+    let files = [("prompts", &load.prompts), ("trace", &load.trace), ("tokenizer", &load.tokenizer)];
+    for (key, path) in files.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?))) {
+        out = out.replace(&format!("--{key} `the file`"), &format!("--{key} `{path}`"));
+    }
+    let mut words = out.split("--");
+    let mut out = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let end = word.find(|c: char| !(c.is_ascii_lowercase() || c == '-')).unwrap_or(word.len());
+        let (name, rest) = word.split_at(end);
+        match name {
+            "" => out.push_str(&format!("--{rest}")),
+            name => out.push_str(&format!("load.{}{rest}", name.replace('-', "_"))),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cotenant_spec::plan::Plan;
 
     #[test]
     fn presets_of_experiments_are_those_that_can_be_started() {
@@ -198,7 +226,7 @@ mod tests {
         assert!(e.contains("`latin`"), "{e}");
         let e = load(ServerLoad { trace: Some("/nowhere.csv".into()), ..ServerLoad::default() }).unwrap_err();
         assert!(e.contains("`load.trace` /nowhere.csv"), "{e}");
-        let e = load(ServerLoad { prompt_tokens: Some("many".into()), ..base }).unwrap_err();
+        let e = load(ServerLoad { prompt_tokens: Some("many".into()), ..base.clone() }).unwrap_err();
         assert!(e.contains("many"), "{e}");
         let open = ServerLoad { rate: Some(3.0), arrivals: Some("tidal".into()), ..ServerLoad::default() };
         assert!(load(open).unwrap_err().contains("tidal"));
@@ -212,5 +240,20 @@ mod tests {
         assert!(e.contains("a profile changes the rate"), "{e}");
         let e = load(ServerLoad { requests: Some(1), ..exact }).unwrap_err();
         assert!(e.contains("have no rate"), "{e}");
+        let both =
+            ServerLoad { mix: Some("short=1".into()), prompt_tokens: Some("64".into()), ..base.clone() };
+        let e = load(both.clone()).unwrap_err();
+        assert_eq!(
+            in_keys(&both, &e),
+            "combine load.mix with load.prompt_tokens, load.output_tokens or load.prefix: classes have their own"
+        );
+    }
+
+    #[test]
+    fn a_message_is_of_the_keys_of_a_load() {
+        let load = ServerLoad { trace: Some("a/b.csv".into()), ..ServerLoad::default() };
+        assert_eq!(in_keys(&load, "use --trace `the file`: line 3"), "use load.trace `a/b.csv`: line 3");
+        assert_eq!(in_keys(&load, "give --output-tokens; --x"), "give load.output_tokens; load.x");
+        assert_eq!(in_keys(&load, "nothing -- of that"), "nothing -- of that");
     }
 }
