@@ -132,6 +132,16 @@ pub fn check<'a>(trials: impl IntoIterator<Item = &'a TrialPlan>) -> Result<(), 
                     )));
                 }
             }
+            if server.setup.url.is_some() && limits(&trial.sharing) {
+                return Err(format!(
+                    "trial {}: tenant `{}` is a server that someone else runs (`url`); its share of the GPU is set where it is \
+                     started, and not by `sharing` of mode `{}`: leave out the shares (plain `mps` or `processes`), or have the \
+                     server started here",
+                    trial.id,
+                    t.name,
+                    trial.sharing.name()
+                ));
+            }
             let load = &server.load;
             let mut options = load_options(load, server.seed).map_err(of)?;
             if load.tokenizer.as_ref().is_some_and(|path| !tokenizers.insert(path)) {
@@ -144,6 +154,18 @@ pub fn check<'a>(trials: impl IntoIterator<Item = &'a TrialPlan>) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Whether a sharing mode gives each tenant a part of the GPU, or a rank, of its own: by what its process is started with.
+fn limits(sharing: &Sharing) -> bool {
+    match sharing {
+        Sharing::Mps { percentage, priority, pinned_memory } => {
+            !(percentage.is_empty() && priority.is_empty() && pinned_memory.is_empty())
+        }
+        Sharing::Green { .. } | Sharing::Mig { .. } => true,
+        Sharing::Streams { priority } => !priority.is_empty(),
+        Sharing::Solo | Sharing::Sequential | Sharing::Processes => false,
+    }
 }
 
 /// A message about options of a command line as one about the keys of a `load`.
@@ -247,6 +269,24 @@ mod tests {
             in_keys(&both, &e),
             "combine load.mix with load.prompt_tokens, load.output_tokens or load.prefix: classes have their own"
         );
+    }
+
+    #[test]
+    fn a_share_of_the_gpu_is_refused_to_a_server_that_someone_else_runs() {
+        let told = |server: &str, sharing: &str| check(&plan(server, sharing).trials);
+        let theirs = "{ url = \"http://127.0.0.1:1\" }";
+        for shares in [
+            "{ mode = \"mps\", percentage = [50, 50] }",
+            "{ mode = \"mps\", priority = [0, 1] }",
+            "{ mode = \"mps\", pinned_memory = \"8GiB\" }",
+            "{ mode = \"mig\", instances = [\"MIG-1\", \"MIG-2\"] }",
+        ] {
+            let e = told(theirs, shares).unwrap_err();
+            assert!(e.contains("tenant `llm-1` is a server that someone else runs (`url`)"), "{e}");
+            assert_eq!(told("{ preset = \"token-server\" }", shares), Ok(()), "{shares}");
+        }
+        assert_eq!(told(theirs, "\"mps\""), Ok(()));
+        assert_eq!(told(theirs, "\"processes\""), Ok(()));
     }
 
     #[test]
