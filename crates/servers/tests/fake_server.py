@@ -100,4 +100,14 @@ if behaviour == "dies-later":
     import threading
 
     threading.Timer(0.5, lambda: os._exit(9)).start()
+if behaviour == "no-memory-later":
+    import threading
+
+    def without_memory():
+        print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", flush=True)
+        for i in range(30):
+            print(f"  frame {i}", flush=True)
+        os._exit(1)
+
+    threading.Timer(0.5, without_memory).start()
 server.serve_forever()

@@ -168,6 +168,58 @@ fn a_server_that_dies_under_load_fails_its_trial() {
 }
 
 #[test]
+fn a_server_that_runs_out_of_gpu_memory_under_load_says_so() {
+    let room = Room::new();
+    let script = format!(
+        "timeout 3 {EXE} token-server --port {{port}} --ttft 20ms --itl 4ms; \
+         echo torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. >&2; exit 1"
+    );
+    let lines = format!(
+        "server = {{ preset = \"token-server\", command = [\"sh\", \"-c\", \"{script}\"] }}\n\
+         load = {{ concurrency = 2, requests = 100000, prompt_tokens = 20, output_tokens = 8 }}"
+    );
+    room.file("servers.toml", &experiment(&[("greedy", &lines)]));
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    for part in
+        ["greedy", "out of memory", "Tried to allocate 2.00 GiB", "lower the `memory_share`", "exit code 1"]
+    {
+        assert!(ran.err.contains(part), "`{part}` is not in\n{}", ran.err);
+    }
+    assert!(room.processes().is_empty(), "{:?}", room.processes());
+}
+
+#[test]
+fn a_server_of_somebody_else_that_dies_under_load_fails_its_trial() {
+    let pace = Pace::Fixed { ttft: Duration::from_millis(20), itl: Duration::from_millis(2) };
+    let theirs = spawn(Options { pace, ..Options::default() }).expect("a token server");
+    let room = Room::new();
+    let lines = format!(
+        "server = {{ preset = \"token-server\", url = \"{}\" }}\nload = {{ concurrency = 2, requests = 60, warmup = 0, \
+         prompt_tokens = 20, output_tokens = 4 }}",
+        theirs.url()
+    );
+    room.file("servers.toml", &experiment(&[("theirs", &lines)]));
+    let mut child = room.start(&["run", "servers.toml", "--device", "host"]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut asked = 0;
+    while asked < 12 {
+        asked += theirs.truth().len();
+        assert!(Instant::now() < deadline, "it is not asked");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    theirs.stop();
+    let ended = child.wait().expect("reaped");
+    let mut told = String::new();
+    let _ = child.stderr.take().map(|mut e| e.read_to_string(&mut told));
+    assert_eq!(ended.code(), Some(1), "{told}");
+    // Requests did come back whole, so their failures alone would not have failed it.
+    for part in ["theirs", "was up and is not any more", "of 60 requests failed", "connect"] {
+        assert!(told.contains(part), "`{part}` is not in\n{told}");
+    }
+}
+
+#[test]
 fn a_server_of_somebody_else_is_asked_and_stays() {
     let pace = Pace::Fixed { ttft: Duration::from_millis(5), itl: Duration::from_millis(1) };
     let theirs = spawn(Options { pace, ..Options::default() }).expect("a token server");

@@ -8,6 +8,7 @@ mod engine;
 mod levels;
 mod options;
 mod plan;
+mod running;
 mod selftest;
 mod sessions;
 mod tenant;

@@ -5,10 +5,11 @@
 
 use super::drive::{Control, Driven, LoadSource, prepare};
 use super::plan::load_options;
+use super::running::Running;
 use super::watch::Watch;
 use crate::provenance::{self, gather};
 use cotenant_load::stream_seed;
-use cotenant_servers::{Endpoint, Exit, External, MPS_CLIENT, Preset, Server, ServerError, ServerSpec};
+use cotenant_servers::{External, MPS_CLIENT, Preset, Server, ServerError, ServerSpec};
 use cotenant_spec::plan::{ServerLoad, ServerSetup};
 use cotenant_stats::Gaps;
 use cotenant_store::serving::{RequestLine, RequestRecord, ServerSaid};
@@ -105,36 +106,13 @@ struct Ended(&'static str, String);
 
 impl From<ServerError> for Ended {
     fn from(e: ServerError) -> Ended {
-        let kind = if matches!(e, ServerError::OutOfMemory { .. }) { "memory" } else { "failed" };
+        let kind = if e.is_lack_of_memory() { "memory" } else { "failed" };
         Ended(kind, e.to_string())
     }
 }
 
 fn failed(e: impl std::fmt::Display) -> Ended {
     Ended("failed", e.to_string())
-}
-
-/// A server, ours or somebody else's.
-enum Running {
-    Ours(Box<Server>),
-    Theirs(External),
-}
-
-impl Running {
-    /// How it ended; never known of somebody else's.
-    fn exit(&self) -> Option<Exit> {
-        match self {
-            Running::Ours(s) => s.exited(),
-            Running::Theirs(_) => None,
-        }
-    }
-
-    fn endpoint(&self) -> &Endpoint {
-        match self {
-            Running::Ours(s) => s.endpoint(),
-            Running::Theirs(s) => s.endpoint(),
-        }
-    }
 }
 
 struct Tenant {
@@ -232,13 +210,9 @@ impl Tenant {
 
     /// Whether a server of ours still runs.
     fn still_there(&self) -> Result<(), Ended> {
-        let Some(Running::Ours(s)) = &self.server else { return Ok(()) };
-        match s.exited() {
+        match self.server.as_ref().and_then(Running::ended) {
             None => Ok(()),
-            Some(exit) => {
-                let (server, lines) = (s.spec().name.clone(), s.last_lines());
-                Err(ServerError::Exited { server, exit, lines }.into())
-            }
+            Some(e) => Err(e.into()),
         }
     }
 
@@ -355,6 +329,7 @@ impl Tenant {
                 .and_then(|p| p.run(None, u64::MAX, &stop))
                 .map_err(failed)?;
             let _ = std::fs::remove_file(warmed);
+            self.still_there()?;
         }
         let mut planned = plan(&setup.load, "asks")?;
         let control = Rc::new(Control::default());
@@ -456,6 +431,12 @@ impl Tenant {
         let json = serde_json::to_string(&client).map_err(failed)?;
         std::fs::write(setup.records.with_extension(CLIENT), json).map_err(failed)?;
         let served = Served::read(&setup.records).map_err(failed)?;
+        if let Some(gone) = server.gone(&served.requests, &|| {
+            self.sign_of_life("asking whether the server is still there");
+            false
+        }) {
+            return Err(gone.into());
+        }
         let whole: Vec<&RequestRecord> =
             served.requests.iter().map(|r| &r.record).filter(|r| r.ok()).collect();
         if whole.is_empty() {
@@ -465,13 +446,11 @@ impl Tenant {
                 |f| format!("the first failed: {}: {}", f.kind.name(), f.detail),
             );
             let mut words = format!("none of {} requests came back whole; {why}", served.requests.len());
-            if let Running::Ours(s) = server {
-                let lines = s.last_lines();
-                if !lines.is_empty() {
-                    words.push_str(&format!("; the server's last lines: {}", lines.join(" | ")));
-                }
-            }
-            return Err(failed(words));
+            let memory = server.lack_of_memory();
+            let kind = if memory.is_some() { "memory" } else { "failed" };
+            words.push_str(&memory.unwrap_or_default());
+            words.push_str(&server.last_words());
+            return Err(Ended(kind, words));
         }
         let mut lines = String::new();
         for r in whole {
