@@ -223,10 +223,12 @@ impl<'a> Measuring<'a> {
     }
 
     /// The requests of a phase, with where they belong.
-    fn take_requests(&self, phase: Phase, run: &mut PhaseRun) -> Vec<RequestLine> {
+    fn take_requests(&mut self, phase: Phase, run: &mut PhaseRun) -> Vec<RequestLine> {
         let mut out = Vec::new();
         for t in &mut run.tenants {
             let Some(served) = t.served.take() else { continue };
+            let name = &self.trial.tenants[t.tenant].name;
+            self.clients.note_arrivals(name, self.repeat, &served.client.departures);
             out.extend(served.requests.into_iter().map(|line| RequestLine {
                 trial: self.trial.id.clone(),
                 attempt: self.attempt,

@@ -272,6 +272,31 @@ fn tenants_share_one_server_by_its_adapters() {
 }
 
 #[test]
+fn arrivals_that_are_not_what_was_asked_are_warned_of() {
+    let room = Room::new();
+    let word = "not-as-asked-9c3";
+    let load = |arrivals: &str| {
+        format!(
+            "{{ rate = 100, arrivals = \"{arrivals}\", requests = 30, warmup = 0, prompt_tokens = 8, output_tokens = 2 }}"
+        )
+    };
+    let tenants = [("bursts", paced(word, &load("weibull(3)"))), ("even", paced(word, &load("constant")))];
+    let tenants: Vec<(&str, &str)> = tenants.iter().map(|(name, lines)| (*name, lines.as_str())).collect();
+    // Of this seed the first repeat's bursts come at 20/s.
+    let text = experiment(&tenants).replace("summary", "seed = 449\nsummary");
+    room.file("servers.toml", &text);
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "host", "--quiet"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let warnings = json_lines(&run_folder(&room).join("warnings.jsonl"));
+    let told: Vec<&Value> = warnings.iter().filter(|w| w["kind"] == "arrivals").collect();
+    assert_eq!(told.len(), 1, "{warnings:?}");
+    let message = told[0]["message"].as_str().unwrap_or_default();
+    let begin =
+        "the arrivals of bursts differ beyond chance from what was asked in 1 of 2 repeats: the rate is 20.1";
+    assert!(message.starts_with(begin) && told[0]["trial"] == "all", "{message}");
+}
+
+#[test]
 fn a_run_that_is_killed_leaves_no_server() {
     let room = Room::new();
     let word = "killed-run-5e9";

@@ -12,7 +12,7 @@ use cotenant_load::stream_seed;
 use cotenant_servers::{External, MPS_CLIENT, Preset, Server, ServerError, ServerSpec};
 use cotenant_spec::plan::{ServerLoad, ServerSetup};
 use cotenant_stats::Gaps;
-use cotenant_store::serving::{RequestLine, RequestRecord, ServerSaid};
+use cotenant_store::serving::{LoadManifest, RequestLine, RequestRecord, ServerSaid};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -68,6 +68,9 @@ pub struct ServedClient {
     pub asks: String,
     /// See `asks`.
     pub arrivals: String,
+    /// What the drawn times differ in from what was asked, beyond chance.
+    #[serde(default)]
+    pub departures: Vec<String>,
     /// Gaps between chunks.
     pub gaps: Gaps,
     /// What the server said of itself meanwhile.
@@ -383,13 +386,7 @@ impl Tenant {
         if died.get() {
             return self.still_there().map(|()| true);
         }
-        self.finish(
-            at,
-            &driven,
-            said,
-            planned.manifest.open,
-            (planned.manifest.asks, planned.manifest.arrivals),
-        )?;
+        self.finish(at, &driven, said, planned.manifest)?;
         if until_stop {
             if !enough.get() {
                 self.say("enough");
@@ -413,18 +410,19 @@ impl Tenant {
         at: u64,
         driven: &Driven,
         said: Option<ServerSaid>,
-        open: bool,
-        (asks, arrivals): (String, String),
+        planned: LoadManifest,
     ) -> Result<(), Ended> {
         let (Some(setup), Some(server)) = (&self.setup, &self.server) else { return Ok(()) };
+        let open = planned.open;
         let client = ServedClient {
             wall_ns: driven.outcome.wall_ns,
             cpu_ns: driven.cpu_ns,
             busiest: driven.outcome.busiest,
             peak_in_flight: driven.outcome.peak_in_flight,
             open,
-            asks,
-            arrivals,
+            asks: planned.asks,
+            arrivals: planned.arrivals,
+            departures: planned.departures,
             gaps: driven.gaps.first().cloned().unwrap_or_default(),
             said,
         };
