@@ -297,6 +297,34 @@ fn arrivals_that_are_not_what_was_asked_are_warned_of() {
 }
 
 #[test]
+fn a_server_is_kept_from_trial_to_trial_or_started_anew() {
+    let load = "{ concurrency = 2, requests = 4, warmup = 0, prompt_tokens = 20, output_tokens = 4 }";
+    let kept = paced("kept-or-anew-8b2", load);
+    let anew = kept.replace("start_together", "restart = true, start_together");
+    let guest = format!("server = {{ of = \"llm\" }}\nload = {load}");
+    for (server, same) in [(&kept, true), (&anew, false)] {
+        let room = Room::new();
+        let second = "[[trial]]\nname = \"again\"\nsharing = \"processes\"\nprotocol = \"steady\"\ntenants = [\"llm\", \"guest\"]\n";
+        room.file("servers.toml", &(experiment(&[("llm", server), ("guest", &guest)]) + second));
+        let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+        let outcomes = json_lines(&run_folder(&room).join("outcomes.jsonl"));
+        let told =
+            |key: &str| outcomes.iter().map(|o| o["facts"]["llm"][key].clone()).collect::<Vec<Value>>();
+        for key in ["pid", "server_url"] {
+            let [first, second] = &told(key)[..] else { panic!("{outcomes:?}") };
+            assert!(!first.is_null() && (first == second) == same, "{key}: {first} and {second}");
+        }
+        none_left("kept-or-anew-8b2");
+    }
+    let room = Room::new();
+    let theirs = format!("server = {{ url = \"http://127.0.0.1:1\", restart = true }}\nload = {load}");
+    room.file("servers.toml", &experiment(&[("theirs", &theirs)]));
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+    assert!(ran.code == 3 && ran.err.contains("`restart`"), "{} {}", ran.code, ran.err);
+}
+
+#[test]
 fn a_run_that_is_killed_leaves_no_server() {
     let room = Room::new();
     let word = "killed-run-5e9";

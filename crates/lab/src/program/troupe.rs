@@ -72,7 +72,7 @@ struct Held {
     setup: Option<String>,
     fresh: bool,
     busy: bool,
-    /// Something of the recorder stays in it.
+    /// It is not for another trial: something of the recorder stays in it, or its server is to be started anew.
     spent: bool,
     tracer: Option<Tracer>,
     facts: Vec<(String, serde_json::Value)>,
@@ -251,6 +251,7 @@ impl Troupe {
             self.expected = self.expected.saturating_sub(1);
         }
         h.busy = true;
+        h.spent |= part.plan.server().is_some_and(|s| s.setup.restart);
         h.key = Some(key);
         if let Some(p) = &mut h.program {
             p.name.clone_from(&part.plan.name);
