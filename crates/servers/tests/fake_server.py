@@ -67,6 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, {"version": "1.2.3"})
         elif self.path == "/metrics":
             body = b"vllm:num_requests_running 2.0\nvllm:kv_cache_usage_perc 0.5\n"
+            body += b"vllm:request_queue_time_seconds_sum 1.5\nvllm:request_queue_time_seconds_count 6.0\n"
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()

@@ -87,6 +87,7 @@ fn a_server_is_ready_is_asked_and_ends() {
     assert_eq!((server.exited(), server.pids().first().copied()), (None, Some(server.pid())));
     let state = server.endpoint().state(LONG).unwrap().unwrap();
     assert_eq!((state.running, state.kv_usage, state.waiting), (Some(2.0), Some(0.5), None));
+    assert_eq!((state.queue_time_s, state.queued), (Some(1.5), Some(6.0)));
 
     // Somebody else may ask it too; that does not end it.
     let url = format!("http://127.0.0.1:{}/v1", server.port());

@@ -100,6 +100,25 @@ fn two_servers_are_driven_alone_and_together_and_every_request_is_kept() {
     }
     assert_ne!(of("solo", "stream", 0)[3]["intended_ns"], of("solo", "stream", 1)[3]["intended_ns"]);
 
+    let said = fs::read_to_string(folder.join("server-metrics.csv")).expect("what servers said");
+    let mut rows = said.lines();
+    assert_eq!(
+        rows.next(),
+        Some("trial,attempt,repeat,phase,tenant,t_s,running,waiting,kv_cache_pct,preemptions")
+    );
+    let rows: Vec<Vec<&str>> = rows.map(|r| r.split(',').collect()).collect();
+    assert!(rows.iter().all(|r| r.len() == 10 && r[..2] == ["all", "1"]), "{said}");
+    for (repeat, phase, tenant) in
+        [("0", "solo", "users"), ("0", "shared", "users"), ("1", "shared", "stream")]
+    {
+        let of: Vec<_> = rows.iter().filter(|r| r[2..5] == [repeat, phase, tenant]).collect();
+        let times: Vec<f64> = of.iter().map(|r| r[5].parse().expect("a time")).collect();
+        // Just before the phase, just after it, and at most a quarter of a second apart in between.
+        assert!(times.len() >= 2 && times.is_sorted(), "{times:?}");
+        assert!(times[0].abs() < 0.2 && times[times.len() - 1] > 0.1, "{times:?}");
+        assert!(of.iter().all(|r| r[6].parse::<f64>().is_ok_and(|n| n <= 4.0) || tenant == "stream"));
+    }
+
     let table = fs::read_to_string(folder.join("metrics.csv")).expect("a table");
     let row = table.lines().find(|l| l.contains(",tpot_p50_ms,users,")).expect("a row for the metric");
     assert!(row.starts_with("servers,false,") && row.ends_with(",2,ms"), "{row}");

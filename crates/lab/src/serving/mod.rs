@@ -24,3 +24,4 @@ pub use options::{LoadOptionError, LoadOptions, Planned, VocabularyChoice, parse
 pub use plan::{MemoryPool, check, load_options, memory_pools, memory_shares};
 pub use selftest::{Check, self_test};
 pub use tenant::{SERVER_URL, Served, ServedClient, TenantSetup, serve};
+pub use watch::{SERVER_METRICS_HEADER, ServerMoment};

@@ -6,7 +6,7 @@
 use super::drive::{Control, Driven, LoadSource, prepare};
 use super::plan::load_options;
 use super::running::Running;
-use super::watch::Watch;
+use super::watch::{Heard, ServerMoment, Watch};
 use crate::provenance::{self, gather};
 use cotenant_load::stream_seed;
 use cotenant_servers::{External, MPS_CLIENT, Preset, Server, ServerError, ServerSpec};
@@ -75,6 +75,9 @@ pub struct ServedClient {
     pub gaps: Gaps,
     /// What the server said of itself meanwhile.
     pub said: Option<ServerSaid>,
+    /// The same, each answer.
+    #[serde(default)]
+    pub moments: Vec<ServerMoment>,
 }
 
 /// What a server tenant did in a phase.
@@ -377,16 +380,16 @@ impl Tenant {
             died.set(died.get() || server.exit().is_some());
             gone.get() || died.get()
         };
-        let watch = Watch::start(server.endpoint());
+        let watch = Watch::start(server.endpoint(), at);
         let driven = prepared.run(Some(at), u64::MAX, &stop).map_err(failed)?;
-        let said = watch.finish();
+        let heard = watch.finish();
         if gone.get() {
             return Ok(false);
         }
         if died.get() {
             return self.still_there().map(|()| true);
         }
-        self.finish(at, &driven, said, planned.manifest)?;
+        self.finish(at, &driven, heard, planned.manifest)?;
         if until_stop {
             if !enough.get() {
                 self.say("enough");
@@ -409,7 +412,7 @@ impl Tenant {
         &self,
         at: u64,
         driven: &Driven,
-        said: Option<ServerSaid>,
+        (said, moments): Heard,
         planned: LoadManifest,
     ) -> Result<(), Ended> {
         let (Some(setup), Some(server)) = (&self.setup, &self.server) else { return Ok(()) };
@@ -425,6 +428,7 @@ impl Tenant {
             departures: planned.departures,
             gaps: driven.gaps.first().cloned().unwrap_or_default(),
             said,
+            moments,
         };
         let json = serde_json::to_string(&client).map_err(failed)?;
         std::fs::write(setup.records.with_extension(CLIENT), json).map_err(failed)?;
