@@ -104,6 +104,14 @@ pub(crate) fn fresh_folder(parent: &Path, base: &str) -> Result<PathBuf, StoreEr
     Ok(path)
 }
 
+/// Which attempt a request is of.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Attempt {
+    trial: String,
+    attempt: u32,
+}
+
 /// A run folder open for writing.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -145,6 +153,11 @@ impl RunFolder {
             let a = f.attempts.entry(o.trial.clone()).or_insert(0);
             *a = o.attempt.max(*a);
         }
+        // Requests are written before the repeat that they are of: an attempt may have left nothing else.
+        each_line(&path.join("requests.jsonl"), u64::MAX, &mut |r: Attempt| {
+            let a = f.attempts.entry(r.trial).or_insert(0);
+            *a = r.attempt.max(*a);
+        })?;
         Ok((f, run))
     }
 
