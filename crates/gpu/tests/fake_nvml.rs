@@ -55,6 +55,7 @@ fn mig_instances_are_discovered_wherever_they_stand() {
             ("MIG-11111111-aaaa-5bbb-8ccc-000000000002", "NVIDIA H100 80GB HBM3 MIG 3g.40gb", Some(40 << 30)),
         ]
     );
+    assert!(first.mig_instances.iter().all(|i| i.memory_used.is_some_and(|used| Some(used) < i.memory)));
     let second = m.inventory(1).expect("an inventory");
     assert_eq!((second.mig, second.mig_instances.len()), (None, 0), "a GPU without MIG says so");
 }

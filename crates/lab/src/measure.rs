@@ -7,6 +7,7 @@ use crate::backend::{Phase, PhaseRun, Session, TenantRun, TrialError};
 use crate::history::{History, grant_warnings, mean};
 use crate::overlap;
 use crate::schedule;
+use crate::serving::ServerMoment;
 use crate::sharing::Layout;
 use cotenant_spec::plan::{Protocol, Rate, Stopping, TenantPlan, TrialPlan, Work};
 use cotenant_store::format::{FORMAT, PhasePart, PhaseRecord, PhaseTenant, RepeatRecord, WarningRecord};
@@ -63,8 +64,17 @@ pub fn run_trial(
     Ok(m.finish())
 }
 
-/// Where repeats go as they end, each with the requests to its servers.
-pub type Sink<'a> = &'a mut dyn FnMut(RepeatRecord, Vec<RequestLine>) -> Result<(), TrialError>;
+/// What of its servers is kept beside a repeat.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OfServers {
+    /// Requests to them.
+    pub requests: Vec<RequestLine>,
+    /// Rows of `server-metrics.csv`.
+    pub metrics: Vec<String>,
+}
+
+/// Where repeats go as they end, each with what is kept of its servers.
+pub type Sink<'a> = &'a mut dyn FnMut(RepeatRecord, OfServers) -> Result<(), TrialError>;
 
 /// A trial under way, over one or several set-ups.
 pub struct Measuring<'a> {
@@ -162,7 +172,7 @@ impl<'a> Measuring<'a> {
         let budget = Duration::from_nanos(self.stopping.budget_ns.0) / setups;
         let mut mine = 0;
         self.stopped_by = loop {
-            let (mut repeat, requests) = self.one_repeat(session)?;
+            let (mut repeat, servers) = self.one_repeat(session)?;
             mine += 1;
             let stop = if mine >= least && self.history.precise(self.stopping.precision) {
                 Some("precision")
@@ -176,7 +186,7 @@ impl<'a> Measuring<'a> {
             if stop.is_some() && self.setup + 1 == setups {
                 self.traced(session, &mut repeat.phases)?;
             }
-            sink(repeat, requests)?;
+            sink(repeat, servers)?;
             if let Some(why) = stop {
                 break why;
             }
@@ -188,14 +198,11 @@ impl<'a> Measuring<'a> {
         Ok(())
     }
 
-    fn one_repeat(
-        &mut self,
-        session: &mut dyn Session,
-    ) -> Result<(RepeatRecord, Vec<RequestLine>), TrialError> {
+    fn one_repeat(&mut self, session: &mut dyn Session) -> Result<(RepeatRecord, OfServers), TrialError> {
         let n = self.phases.len();
         let mut records = Vec::with_capacity(n);
         let mut marked = Vec::new();
-        let mut requests = Vec::new();
+        let mut servers = OfServers::default();
         self.schedule(session)?;
         session.set_repeat(self.repeat);
         for k in 0..n {
@@ -203,7 +210,7 @@ impl<'a> Measuring<'a> {
             let mut run = self.phase(session, self.phases[which])?;
             let record = phase_record(self.phases[which], self.trial, &run, session, "")?;
             self.clients.note(&record);
-            requests.extend(self.take_requests(self.phases[which], &mut run));
+            self.take_servers(self.phases[which], &mut run, &mut servers);
             marked.extend(self.history.note(which, &record));
             records.push(record);
         }
@@ -219,24 +226,27 @@ impl<'a> Measuring<'a> {
             marked,
         };
         self.repeat += 1;
-        Ok((repeat, requests))
+        Ok((repeat, servers))
     }
 
-    /// The requests of a phase, with where they belong.
-    fn take_requests(&self, phase: Phase, run: &mut PhaseRun) -> Vec<RequestLine> {
-        let mut out = Vec::new();
+    /// Takes what is kept of the servers of a phase, with where it belongs.
+    fn take_servers(&mut self, phase: Phase, run: &mut PhaseRun, out: &mut OfServers) {
+        let (trial, attempt, repeat, phase) = (&self.trial.id, self.attempt, self.repeat, phase.name());
         for t in &mut run.tenants {
             let Some(served) = t.served.take() else { continue };
-            out.extend(served.requests.into_iter().map(|line| RequestLine {
-                trial: self.trial.id.clone(),
-                attempt: self.attempt,
-                repeat: self.repeat,
-                phase: phase.name().to_owned(),
-                tenant: self.trial.tenants[t.tenant].name.clone(),
+            let tenant = &self.trial.tenants[t.tenant].name;
+            self.clients.note_arrivals(tenant, repeat, &served.client.departures);
+            let row = |m: &ServerMoment| format!("{trial},{attempt},{repeat},{phase},{tenant},{}", m.cells());
+            out.metrics.extend(served.client.moments.iter().map(row));
+            out.requests.extend(served.requests.into_iter().map(|line| RequestLine {
+                trial: trial.clone(),
+                attempt,
+                repeat,
+                phase: phase.to_owned(),
+                tenant: tenant.clone(),
                 ..line
             }));
         }
-        out
     }
 
     /// The phases once more with the kernel clock on, after all others: it costs time, and part of that stays in a

@@ -1,14 +1,14 @@
 //! One run: every trial of an experiment on a backend, into a run folder, surviving failures and interruption.
 
 use crate::backend::{Backend, TELEMETRY_HEADER, TrialError};
-use crate::measure::Measuring;
+use crate::measure::{Measuring, OfServers};
+use crate::serving::SERVER_METRICS_HEADER;
 use crate::{provenance, sharing};
 use cotenant_spec::plan::{Plan, Protocol, TenantPlan, TrialPlan, Workload};
 use cotenant_store::format::{
     FORMAT, FigureRecord, LoadRecord, Manifest, OutcomeRecord, ReferenceRecord, RepeatRecord, StoppingRecord,
     TenantRecord, TimingRecord, TrialRecord, WarningRecord,
 };
-use cotenant_store::serving::RequestLine;
 use cotenant_store::{RunFolder, StoreError};
 use cotenant_units::Nanos;
 use std::collections::BTreeMap;
@@ -230,11 +230,13 @@ fn one(
     let mut facts: BTreeMap<String, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
     let (begun, mut setup_time) = (Instant::now(), Duration::ZERO);
     let mut measuring = Measuring::new(trial, &layout, &plan.stopping, attempt, plan.seed);
-    let mut sink = |r: RepeatRecord, requests: Vec<RequestLine>| {
+    let mut sink = |r: RepeatRecord, servers: OfServers| {
         // Requests first: a repeat that is there has its requests too.
-        let requests = folder.append_requests(&requests);
+        let kept = folder
+            .append_requests(&servers.requests)
+            .and_then(|()| folder.append_server_metrics(SERVER_METRICS_HEADER, &servers.metrics));
         observer.repeat_done(trial, &r, plan.stopping.max_repeats);
-        requests.and_then(|()| folder.append_repeat(&r)).map_err(|e| {
+        kept.and_then(|()| folder.append_repeat(&r)).map_err(|e| {
             let words = e.to_string();
             store_failure = Some(e);
             TrialError::Failed(words)

@@ -69,6 +69,7 @@ pub(crate) fn observe(s: &mut TrialSamples<'_>, repeat: &RepeatRecord, together:
                     for (metric, value) in [
                         ("batch", said.running_mean),
                         ("queue", said.waiting_mean),
+                        ("queue_time_ms", said.queue_time_ms),
                         ("kv_pct", said.kv_usage_max.map(|v| 100.0 * v)),
                         ("preemptions", said.preemptions),
                     ] {

@@ -10,6 +10,10 @@ use std::time::Duration;
 
 /// Time for a small question.
 const SMALL: Duration = Duration::from_secs(5);
+/// How often one that was up is asked whether it still is, at most.
+const TRIES: u32 = 3;
+/// Time between two of these questions.
+const BETWEEN: Duration = Duration::from_millis(500);
 /// Tokens of the first real request.
 const FIRST_TOKENS: u32 = 4;
 /// Characters of an answer that a message shows.
@@ -105,6 +109,24 @@ impl Endpoint {
             Ok(a) if matches!(a.status, 200 | 401 | 403) => Ok(()),
             Ok(a) => Err(format!("{path}: status {}", a.status)),
             Err(e) => Err(format!("{path}: failed to {e}")),
+        }
+    }
+
+    /// Whether a server that was up is so still. One that does not say so is asked again, for a few seconds: a busy one may be slow.
+    ///
+    /// # Errors
+    /// [`ServerError::Gone`] with what the last try gave.
+    pub fn still_there(&self, give_up: &dyn Fn() -> bool) -> Result<(), ServerError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.health(SMALL, give_up) {
+                Ok(()) => return Ok(()),
+                Err(why) if tries == TRIES || give_up() => {
+                    return Err(ServerError::Gone { server: self.name.clone(), why, lines: Vec::new() });
+                }
+                Err(_) => std::thread::sleep(BETWEEN),
+            }
         }
     }
 

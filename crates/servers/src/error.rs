@@ -108,6 +108,43 @@ pub enum ServerError {
         /// Last lines of its output.
         lines: Vec<String>,
     },
+    /// The process ended after it had been ready.
+    #[error("keep server `{server}` running: its process ended ({exit}) while it was used{}", tail(lines))]
+    Died {
+        /// Server's name.
+        server: String,
+        /// How it ended.
+        exit: Exit,
+        /// Last lines of its output.
+        lines: Vec<String>,
+    },
+    /// The process ended after it had been ready, and a line of its output tells of too little GPU memory.
+    #[error(
+        "keep server `{server}` running: it ran out of GPU memory (`{line}`) and its process ended ({exit}): {advice}{}",
+        tail(lines)
+    )]
+    RanOutOfMemory {
+        /// Server's name.
+        server: String,
+        /// How it ended.
+        exit: Exit,
+        /// The line of its output that says so.
+        line: String,
+        /// What can be done.
+        advice: &'static str,
+        /// Last lines of its output.
+        lines: Vec<String>,
+    },
+    /// It was up, and does not say so any more.
+    #[error("reach server `{server}`: it was up and is not any more: {why}{}", tail(lines))]
+    Gone {
+        /// Server's name.
+        server: String,
+        /// What came of asking it.
+        why: String,
+        /// Last lines of its output; none of a server that somebody else started.
+        lines: Vec<String>,
+    },
     /// No encrypted connection.
     #[error("reach server `{server}`: failed to speak {why}")]
     Tls {
@@ -175,6 +212,13 @@ pub enum ServerError {
         /// Server's name.
         server: String,
     },
+}
+
+impl ServerError {
+    /// Whether GPU memory is what it lacked.
+    pub fn is_lack_of_memory(&self) -> bool {
+        matches!(self, ServerError::OutOfMemory { .. } | ServerError::RanOutOfMemory { .. })
+    }
 }
 
 /// Last lines of output as the end of a message.

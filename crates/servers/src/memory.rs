@@ -1,4 +1,4 @@
-//! Whether the shares of GPU memory of several servers fit on one card.
+//! Whether the shares of GPU memory of several servers fit on one card, or on one part of it.
 
 const GIB: f64 = (1u64 << 30) as f64;
 /// What rounding of decimal fractions may add up to.
@@ -27,15 +27,15 @@ pub enum MemoryError {
     },
     /// More is asked for than there is.
     #[error(
-        "share the GPU's memory: {} {:.2} of it ({:.1} GiB), in use are {:.1} GiB, the card has {:.1} GiB{}",
-        describe(shares), sum, sum * *total as f64 / GIB, *in_use as f64 / GIB, *total as f64 / GIB, most(*total, *in_use)
+        "share the GPU's memory: {} {:.2} of it{}{}",
+        describe(shares), sum, sizes(*sum, *total, *in_use), most(*total, *in_use)
     )]
     TooMuch {
         /// Servers and their shares.
         shares: Vec<(String, f64)>,
         /// Sum of the shares.
         sum: f64,
-        /// Memory of the card in bytes.
+        /// Memory of the card in bytes; 0: not known.
         total: u64,
         /// Memory that others use in bytes.
         in_use: u64,
@@ -61,14 +61,23 @@ fn describe(shares: &[(String, f64)]) -> String {
     format!("{} {}", each.join(", "), if shares.len() > 1 { "together ask for" } else { "asks for" })
 }
 
+fn sizes(sum: f64, total: u64, in_use: u64) -> String {
+    if total == 0 {
+        return String::new();
+    }
+    let [asked, used, all] = [sum * total as f64, in_use as f64, total as f64].map(|bytes| bytes / GIB);
+    format!(" ({asked:.1} GiB), in use are {used:.1} GiB, the card has {all:.1} GiB")
+}
+
 fn most(total: u64, in_use: u64) -> String {
-    let most = (total.saturating_sub(in_use)) as f64 / total.max(1) as f64;
+    let most = if total == 0 { 1.0 } else { total.saturating_sub(in_use) as f64 / total as f64 };
     // Rounded down: what is advised must fit.
     format!("; the shares may add up to at most {:.2}", (most * 100.0).floor() / 100.0)
 }
 
 /// Checks shares of one card's memory. A share is a part of the whole card (as vLLM takes it), not of what is free;
-/// `total` and `in_use` are in bytes, `in_use` without these servers.
+/// `total` and `in_use` are in bytes, `in_use` without these servers; `total` is 0 where it is not known. A MIG instance is a card
+/// of its own.
 ///
 /// One server may be without a share: it gets what the others leave.
 ///
@@ -115,6 +124,13 @@ mod tests {
         assert_eq!(check_shares(&[("a", None)], TOTAL, 4 << 30), Ok(()));
         assert_eq!(check_shares(&[("a", Some(0.5)), ("b", None)], TOTAL, 4 << 30), Ok(()));
         assert_eq!(check_shares(&[], 0, 0), Ok(()));
+        // Without a size there is still a whole that shares are of.
+        assert_eq!(check_shares(&[("a", Some(0.6)), ("b", Some(0.4))], 0, 0), Ok(()));
+        let e = check_shares(&[("a", Some(0.6)), ("b", Some(0.6))], 0, 0).unwrap_err().to_string();
+        assert_eq!(
+            e,
+            "share the GPU's memory: `a` 0.6, `b` 0.6 together ask for 1.20 of it; the shares may add up to at most 1.00"
+        );
     }
 
     #[test]

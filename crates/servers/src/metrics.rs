@@ -105,6 +105,10 @@ pub struct ServerState {
     pub prompt_tokens: Option<f64>,
     /// Generated tokens so far.
     pub generation_tokens: Option<f64>,
+    /// Time that requests waited for their place so far, all together, s.
+    pub queue_time_s: Option<f64>,
+    /// Requests that `queue_time_s` is of.
+    pub queued: Option<f64>,
 }
 
 impl ServerState {
@@ -161,6 +165,8 @@ impl ServerState {
                 "tgi_request_generated_tokens_sum",
                 "llamacpp:tokens_predicted_total",
             ]),
+            queue_time_s: sum(&["vllm:request_queue_time_seconds_sum", "tgi_request_queue_duration_sum"]),
+            queued: sum(&["vllm:request_queue_time_seconds_count", "tgi_request_queue_duration_count"]),
         }
     }
 
@@ -185,7 +191,14 @@ mod tests {
                     vllm:num_preemptions_total{model_name=\"m\"} 0.0\n\
                     vllm:prompt_tokens_total{model_name=\"m\"} 8.128902e+06\n\
                     vllm:prompt_tokens_created{model_name=\"m\"} 1.7e9\n\
-                    vllm:generation_tokens_total{model_name=\"m\"} 12.0\n";
+                    vllm:generation_tokens_total{model_name=\"m\"} 12.0\n\
+                    # TYPE vllm:request_queue_time_seconds histogram\n\
+                    vllm:request_queue_time_seconds_bucket{engine=\"0\",le=\"0.3\",model_name=\"m\"} 2.0\n\
+                    vllm:request_queue_time_seconds_bucket{engine=\"0\",le=\"+Inf\",model_name=\"m\"} 4.0\n\
+                    vllm:request_queue_time_seconds_count{engine=\"0\",model_name=\"m\"} 4.0\n\
+                    vllm:request_queue_time_seconds_sum{engine=\"0\",model_name=\"m\"} 1.5\n\
+                    vllm:request_queue_time_seconds_count{engine=\"1\",model_name=\"m\"} 2.0\n\
+                    vllm:request_queue_time_seconds_sum{engine=\"1\",model_name=\"m\"} 0.25\n";
         let new = format!("{text}vllm:kv_cache_usage_perc{{engine=\"0\"}} 0.25\n");
         let old = format!("{text}vllm:gpu_cache_usage_perc 0.25\n");
         for t in [new, old] {
@@ -196,6 +209,8 @@ mod tests {
                 preemptions: Some(0.0),
                 prompt_tokens: Some(8_128_902.0),
                 generation_tokens: Some(12.0),
+                queue_time_s: Some(1.75),
+                queued: Some(6.0),
             };
             assert_eq!(ServerState::from_text(&t), expected);
         }

@@ -138,7 +138,7 @@ impl Process {
     }
 
     /// Waits a little for the main process to end and for its last words to be read.
-    pub(crate) fn let_end(&mut self, most: Duration) -> Option<Exit> {
+    pub(crate) fn let_end(&self, most: Duration) -> Option<Exit> {
         let deadline = Instant::now() + most;
         while self.exited().is_none() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));

@@ -159,6 +159,26 @@ impl Server {
         self.process.exited()
     }
 
+    /// How it ended after it had been ready, if it has: with the lack of memory that may be behind it, and its last lines. Waits a
+    /// second at most for these.
+    pub fn ended(&self) -> Option<ServerError> {
+        let exit = self.process.let_end(Duration::ZERO)?;
+        let (server, lines) = (self.spec.name.clone(), self.last_lines());
+        Some(match self.process.output().out_of_memory() {
+            Some(line) => {
+                ServerError::RanOutOfMemory { server, exit, advice: memory_advice(&line), line, lines }
+            }
+            None => ServerError::Died { server, exit, lines },
+        })
+    }
+
+    /// The line of its output that tells of too little GPU memory, and what can be done, if there is one.
+    pub fn out_of_memory(&self) -> Option<(String, &'static str)> {
+        let line = self.process.output().out_of_memory()?;
+        let advice = memory_advice(&line);
+        Some((line, advice))
+    }
+
     /// All its living processes, the main one first: its group, their descendants, and such that have left the group.
     pub fn pids(&self) -> Vec<u32> {
         self.process.pids()

@@ -67,6 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, {"version": "1.2.3"})
         elif self.path == "/metrics":
             body = b"vllm:num_requests_running 2.0\nvllm:kv_cache_usage_perc 0.5\n"
+            body += b"vllm:request_queue_time_seconds_sum 1.5\nvllm:request_queue_time_seconds_count 6.0\n"
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
@@ -100,4 +101,14 @@ if behaviour == "dies-later":
     import threading
 
     threading.Timer(0.5, lambda: os._exit(9)).start()
+if behaviour == "no-memory-later":
+    import threading
+
+    def without_memory():
+        print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", flush=True)
+        for i in range(30):
+            print(f"  frame {i}", flush=True)
+        os._exit(1)
+
+    threading.Timer(0.5, without_memory).start()
 server.serve_forever()

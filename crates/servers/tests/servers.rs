@@ -87,6 +87,7 @@ fn a_server_is_ready_is_asked_and_ends() {
     assert_eq!((server.exited(), server.pids().first().copied()), (None, Some(server.pid())));
     let state = server.endpoint().state(LONG).unwrap().unwrap();
     assert_eq!((state.running, state.kv_usage, state.waiting), (Some(2.0), Some(0.5), None));
+    assert_eq!((state.queue_time_s, state.queued), (Some(1.5), Some(6.0)));
 
     // Somebody else may ask it too; that does not end it.
     let url = format!("http://127.0.0.1:{}/v1", server.port());
@@ -258,6 +259,40 @@ fn a_death_in_mid_run_is_seen() {
     eventually("its end is seen", || server.exited().is_some());
     assert_eq!(server.exited(), Some(Exit::Code(9)));
     eventually("its output is read", || server.last_lines().contains(&"serving".to_owned()));
+    let e = server.ended().unwrap();
+    assert!(matches!(e, ServerError::Died { exit: Exit::Code(9), .. }), "{e}");
+    assert!(e.to_string().contains("(exit code 9) while it was used; its last output"), "{e}");
+}
+
+#[test]
+fn a_death_in_mid_run_for_want_of_gpu_memory_is_explained() {
+    let case = Case::new();
+    let server = case.start(spec("no-memory-later")).unwrap();
+    assert!(server.ended().is_none());
+    eventually("its end is seen", || server.exited().is_some());
+    let e = server.ended().unwrap();
+    let ServerError::RanOutOfMemory { exit: Exit::Code(1), ref line, ref lines, .. } = e else {
+        panic!("{e}")
+    };
+    assert!(line.starts_with("torch.OutOfMemoryError"), "{line}");
+    assert_eq!(lines.last().map(String::as_str), Some("  frame 29"), "all of it is read");
+    assert!(e.is_lack_of_memory() && e.to_string().contains("lower the `memory_share`"), "{e}");
+}
+
+#[test]
+fn a_server_of_others_that_went_away_is_told() {
+    let case = Case::new();
+    let mut server = case.start(spec("well")).unwrap();
+    server.wait_ready(LONG, &|| false).unwrap();
+    let url = format!("http://127.0.0.1:{}", server.port());
+    let other = External::new("other", Preset::Vllm, &url, None, None).unwrap();
+    assert!(other.endpoint().still_there(&|| false).is_ok());
+    server.stop();
+    let e = other.endpoint().still_there(&|| false).unwrap_err().to_string();
+    assert!(
+        e.starts_with("reach server `other`: it was up and is not any more: /health: failed to connect"),
+        "{e}"
+    );
 }
 
 #[test]

@@ -265,6 +265,9 @@ pub struct ServerSetup {
     pub startup: Option<u64>,
     /// Start beside the trial's other servers.
     pub start_together: bool,
+    /// Start anew for each trial.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub restart: bool,
 }
 
 impl ServerSetup {

@@ -79,6 +79,11 @@ pub(crate) const SERVER_KEYS: &[Key] = &[
         Shape::Flag,
         "Start beside the trial's other servers and not after them; default false, since a server that measures free memory must be alone meanwhile.",
     ),
+    (
+        "restart",
+        Shape::Flag,
+        "Start it anew for each trial, so that nothing of the trial before is left in it; default false: it is kept while neither server nor sharing changes.",
+    ),
 ];
 
 pub(crate) const LOAD_KEYS: &[Key] = &[
@@ -178,11 +183,11 @@ pub(crate) fn server(
             "leave out one of them",
         );
     }
-    if has("url") && (has("command") || has("args") || has("memory_share")) {
+    if has("url") && ["command", "args", "memory_share", "restart"].into_iter().any(has) {
         return wrong(
             ErrorKind::Impossible,
             "url",
-            "`url` is of a server that someone else runs: it is not started, so it takes no `command`, `args` or `memory_share`",
+            "`url` is of a server that someone else runs: it is not started, so it takes no `command`, `args`, `memory_share` or `restart`",
             "leave out the `url`, or what starts a server",
         );
     }

@@ -3,6 +3,8 @@
 //! ```text
 //! runs/20261121T030405Z-issue-slots/
 //!   manifest.json    what ran on what; written first, never changed
+//!   requests.jsonl   one line per request to a server tenant
+//!   server-metrics.csv  what servers said of themselves
 //!   repeats.jsonl    one line per repeat, flushed to disk as it ends
 //!   outcomes.jsonl   one line per trial that ended
 //!   warnings.jsonl   typed warnings
@@ -102,6 +104,14 @@ pub(crate) fn fresh_folder(parent: &Path, base: &str) -> Result<PathBuf, StoreEr
     Ok(path)
 }
 
+/// Which attempt a request is of.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Attempt {
+    trial: String,
+    attempt: u32,
+}
+
 /// A run folder open for writing.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -143,6 +153,11 @@ impl RunFolder {
             let a = f.attempts.entry(o.trial.clone()).or_insert(0);
             *a = o.attempt.max(*a);
         }
+        // Requests are written before the repeat that they are of: an attempt may have left nothing else.
+        each_line(&path.join("requests.jsonl"), u64::MAX, &mut |r: Attempt| {
+            let a = f.attempts.entry(r.trial).or_insert(0);
+            *a = r.attempt.max(*a);
+        })?;
         Ok((f, run))
     }
 
@@ -205,6 +220,22 @@ impl RunFolder {
         }
         let mut file = open_lines(&path)?;
         file.write_all(&text).and_then(|()| file.sync_data()).map_err(io_error("write", &path))
+    }
+
+    /// Appends rows to `server-metrics.csv`, which is made with its header for the first ones.
+    pub fn append_server_metrics(&mut self, header: &str, rows: &[String]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let path = self.path.join("server-metrics.csv");
+        let mut file = open_lines(&path)?;
+        let new = file.metadata().map_err(io_error("read", &path))?.len() == 0;
+        let mut text = if new { format!("{header}\n") } else { String::new() };
+        for row in rows {
+            text.push_str(row);
+            text.push('\n');
+        }
+        file.write_all(text.as_bytes()).map_err(io_error("write", &path))
     }
 
     /// Appends a trial's outcome and waits until it is on disk.

@@ -220,6 +220,9 @@ pub struct ServerSaid {
     pub preemptions: Option<f64>,
     /// Tokens that it generated, by its own count.
     pub generation_tokens: Option<f64>,
+    /// Time that a request waited for its place in the batch, mean over the requests of the phase, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_time_ms: Option<f64>,
 }
 
 /// What a server tenant did in a phase of an experiment. Lists have one entry for each request that came back whole, in

@@ -1,6 +1,7 @@
 //! Run folders survive what happens to run folders.
 
 use cotenant_store::format::*;
+use cotenant_store::serving::RequestLine;
 use cotenant_store::{RunFolder, StoreError, load, write_derived};
 use cotenant_units::{Bytes, Nanos};
 use proptest::prelude::*;
@@ -101,6 +102,34 @@ fn what_was_written_is_read_back() {
     assert_eq!(run.repeats, [repeat("a", 1, 0), repeat("a", 1, 1)]);
     assert_eq!(run.outcomes, [outcome("a")]);
     assert!(f.has_outcome("a") && !f.has_outcome("b"));
+}
+
+/// A run may be killed between the requests of a repeat and the repeat: the next attempt must not take their number.
+#[test]
+fn an_attempt_that_left_requests_only_has_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut f = fresh(dir.path());
+    let of = |trial: &str, attempt| RequestLine { trial: trial.into(), attempt, ..RequestLine::default() };
+    f.append_repeat(&repeat("a", 2, 0)).unwrap();
+    f.append_requests(&[of("a", 1), of("b", 1), of("b", 3)]).unwrap();
+    f.append_server_metrics("t_s,running", &["0.1,2".into(), "0.2,3".into()]).unwrap();
+    let path = f.path().to_owned();
+    drop(f);
+    for (file, torn) in [("requests.jsonl", "{\"trial\":\"b\",\"attempt\":9"), ("server-metrics.csv", "0.3")]
+    {
+        let mut file = fs::OpenOptions::new().append(true).open(path.join(file)).unwrap();
+        file.write_all(torn.as_bytes()).unwrap();
+    }
+    let (mut f, _) = RunFolder::resume(&path).unwrap();
+    assert_eq!(["a", "b", "c"].map(|t| f.next_attempt(t)), [3, 4, 1]);
+    f.append_requests(&[of("b", 4)]).unwrap();
+    f.append_server_metrics("t_s,running", &["0.0,1".into()]).unwrap();
+    let text = fs::read_to_string(path.join("requests.jsonl")).unwrap();
+    let attempts: Vec<u32> =
+        text.lines().map(|l| serde_json::from_str::<RequestLine>(l).unwrap().attempt).collect();
+    assert_eq!(attempts, [1, 1, 3, 4], "the torn line is gone");
+    let text = fs::read_to_string(path.join("server-metrics.csv")).unwrap();
+    assert_eq!(text, "t_s,running\n0.1,2\n0.2,3\n0.0,1\n");
 }
 
 #[test]

@@ -42,8 +42,7 @@ fn start(a: &RunArgs, interrupted: Arc<AtomicBool>) -> Result<Code, Failure> {
     let mut backend = device::open(&selector, options, interrupted)?;
     let mut plan = spec.resolve(backend.sizes(), &overrides)?;
     select_trials(&mut plan, &a.only)?;
-    cotenant_lab::serving::check(&plan)
-        .map_err(|e| Failure::new(Code::BadInput, format!("use the loads of the experiment: {e}")))?;
+    check_loads(&plan.trials)?;
     let m = manifest(&plan, &*backend, &text, &overrides, GIT_REVISION);
     let stamp: String = rfc3339(SystemTime::now()).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     let mut folder = RunFolder::create(&a.out, &stamp, &m)?;
@@ -71,7 +70,14 @@ fn resume(a: &RunArgs, path: &Path, interrupted: Arc<AtomicBool>) -> Result<Code
     }
     let mut plan = spec.resolve(backend.sizes(), &overrides)?;
     plan.trials.retain(|t| m.trials.iter().any(|r| r.id == t.id));
+    check_loads(plan.trials.iter().filter(|t| !folder.has_outcome(&t.id)))?;
     finish(a, &plan, &mut *backend, &mut folder)
+}
+
+/// Loads that cannot be used are better known before a server takes minutes to start.
+fn check_loads<'a>(trials: impl IntoIterator<Item = &'a TrialPlan>) -> Result<(), Failure> {
+    cotenant_lab::serving::check(trials)
+        .map_err(|e| Failure::new(Code::BadInput, format!("use the loads of the experiment: {e}")))
 }
 
 fn finish(

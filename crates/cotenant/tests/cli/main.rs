@@ -4,6 +4,7 @@ mod bad_input;
 mod faults;
 mod fixtures;
 mod interrupted_programs;
+mod interrupted_servers;
 mod load_sources;
 mod loads;
 mod programs;

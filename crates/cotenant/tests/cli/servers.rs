@@ -100,6 +100,25 @@ fn two_servers_are_driven_alone_and_together_and_every_request_is_kept() {
     }
     assert_ne!(of("solo", "stream", 0)[3]["intended_ns"], of("solo", "stream", 1)[3]["intended_ns"]);
 
+    let said = fs::read_to_string(folder.join("server-metrics.csv")).expect("what servers said");
+    let mut rows = said.lines();
+    assert_eq!(
+        rows.next(),
+        Some("trial,attempt,repeat,phase,tenant,t_s,running,waiting,kv_cache_pct,preemptions")
+    );
+    let rows: Vec<Vec<&str>> = rows.map(|r| r.split(',').collect()).collect();
+    assert!(rows.iter().all(|r| r.len() == 10 && r[..2] == ["all", "1"]), "{said}");
+    for (repeat, phase, tenant) in
+        [("0", "solo", "users"), ("0", "shared", "users"), ("1", "shared", "stream")]
+    {
+        let of: Vec<_> = rows.iter().filter(|r| r[2..5] == [repeat, phase, tenant]).collect();
+        let times: Vec<f64> = of.iter().map(|r| r[5].parse().expect("a time")).collect();
+        // Just before the phase, just after it, and at most a quarter of a second apart in between.
+        assert!(times.len() >= 2 && times.is_sorted(), "{times:?}");
+        assert!(times[0].abs() < 0.2 && times[times.len() - 1] > 0.1, "{times:?}");
+        assert!(of.iter().all(|r| r[6].parse::<f64>().is_ok_and(|n| n <= 4.0) || tenant == "stream"));
+    }
+
     let table = fs::read_to_string(folder.join("metrics.csv")).expect("a table");
     let row = table.lines().find(|l| l.contains(",tpot_p50_ms,users,")).expect("a row for the metric");
     assert!(row.starts_with("servers,false,") && row.ends_with(",2,ms"), "{row}");
@@ -168,6 +187,58 @@ fn a_server_that_dies_under_load_fails_its_trial() {
 }
 
 #[test]
+fn a_server_that_runs_out_of_gpu_memory_under_load_says_so() {
+    let room = Room::new();
+    let script = format!(
+        "timeout 3 {EXE} token-server --port {{port}} --ttft 20ms --itl 4ms; \
+         echo torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. >&2; exit 1"
+    );
+    let lines = format!(
+        "server = {{ preset = \"token-server\", command = [\"sh\", \"-c\", \"{script}\"] }}\n\
+         load = {{ concurrency = 2, requests = 100000, prompt_tokens = 20, output_tokens = 8 }}"
+    );
+    room.file("servers.toml", &experiment(&[("greedy", &lines)]));
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    for part in
+        ["greedy", "out of memory", "Tried to allocate 2.00 GiB", "lower the `memory_share`", "exit code 1"]
+    {
+        assert!(ran.err.contains(part), "`{part}` is not in\n{}", ran.err);
+    }
+    assert!(room.processes().is_empty(), "{:?}", room.processes());
+}
+
+#[test]
+fn a_server_of_somebody_else_that_dies_under_load_fails_its_trial() {
+    let pace = Pace::Fixed { ttft: Duration::from_millis(20), itl: Duration::from_millis(2) };
+    let theirs = spawn(Options { pace, ..Options::default() }).expect("a token server");
+    let room = Room::new();
+    let lines = format!(
+        "server = {{ preset = \"token-server\", url = \"{}\" }}\nload = {{ concurrency = 2, requests = 60, warmup = 0, \
+         prompt_tokens = 20, output_tokens = 4 }}",
+        theirs.url()
+    );
+    room.file("servers.toml", &experiment(&[("theirs", &lines)]));
+    let mut child = room.start(&["run", "servers.toml", "--device", "host"]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut asked = 0;
+    while asked < 12 {
+        asked += theirs.truth().len();
+        assert!(Instant::now() < deadline, "it is not asked");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    theirs.stop();
+    let ended = child.wait().expect("reaped");
+    let mut told = String::new();
+    let _ = child.stderr.take().map(|mut e| e.read_to_string(&mut told));
+    assert_eq!(ended.code(), Some(1), "{told}");
+    // Requests did come back whole, so their failures alone would not have failed it.
+    for part in ["theirs", "was up and is not any more", "of 60 requests failed", "connect"] {
+        assert!(told.contains(part), "`{part}` is not in\n{told}");
+    }
+}
+
+#[test]
 fn a_server_of_somebody_else_is_asked_and_stays() {
     let pace = Pace::Fixed { ttft: Duration::from_millis(5), itl: Duration::from_millis(1) };
     let theirs = spawn(Options { pace, ..Options::default() }).expect("a token server");
@@ -217,6 +288,59 @@ fn tenants_share_one_server_by_its_adapters() {
         let ran = room.cotenant(&["run", "wrong.toml", "--device", "host"]);
         assert!(ran.code == 3 && ran.err.contains(part), "{} {}", ran.code, ran.err);
     }
+}
+
+#[test]
+fn arrivals_that_are_not_what_was_asked_are_warned_of() {
+    let room = Room::new();
+    let word = "not-as-asked-9c3";
+    let load = |arrivals: &str| {
+        format!(
+            "{{ rate = 100, arrivals = \"{arrivals}\", requests = 30, warmup = 0, prompt_tokens = 8, output_tokens = 2 }}"
+        )
+    };
+    let tenants = [("bursts", paced(word, &load("weibull(3)"))), ("even", paced(word, &load("constant")))];
+    let tenants: Vec<(&str, &str)> = tenants.iter().map(|(name, lines)| (*name, lines.as_str())).collect();
+    // Of this seed the first repeat's bursts come at 20/s.
+    let text = experiment(&tenants).replace("summary", "seed = 449\nsummary");
+    room.file("servers.toml", &text);
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "host", "--quiet"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let warnings = json_lines(&run_folder(&room).join("warnings.jsonl"));
+    let told: Vec<&Value> = warnings.iter().filter(|w| w["kind"] == "arrivals").collect();
+    assert_eq!(told.len(), 1, "{warnings:?}");
+    let message = told[0]["message"].as_str().unwrap_or_default();
+    let begin =
+        "the arrivals of bursts differ beyond chance from what was asked in 1 of 2 repeats: the rate is 20.1";
+    assert!(message.starts_with(begin) && told[0]["trial"] == "all", "{message}");
+}
+
+#[test]
+fn a_server_is_kept_from_trial_to_trial_or_started_anew() {
+    let load = "{ concurrency = 2, requests = 4, warmup = 0, prompt_tokens = 20, output_tokens = 4 }";
+    let kept = paced("kept-or-anew-8b2", load);
+    let anew = kept.replace("start_together", "restart = true, start_together");
+    let guest = format!("server = {{ of = \"llm\" }}\nload = {load}");
+    for (server, same) in [(&kept, true), (&anew, false)] {
+        let room = Room::new();
+        let second = "[[trial]]\nname = \"again\"\nsharing = \"processes\"\nprotocol = \"steady\"\ntenants = [\"llm\", \"guest\"]\n";
+        room.file("servers.toml", &(experiment(&[("llm", server), ("guest", &guest)]) + second));
+        let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+        let outcomes = json_lines(&run_folder(&room).join("outcomes.jsonl"));
+        let told =
+            |key: &str| outcomes.iter().map(|o| o["facts"]["llm"][key].clone()).collect::<Vec<Value>>();
+        for key in ["pid", "server_url"] {
+            let [first, second] = &told(key)[..] else { panic!("{outcomes:?}") };
+            assert!(!first.is_null() && (first == second) == same, "{key}: {first} and {second}");
+        }
+        none_left("kept-or-anew-8b2");
+    }
+    let room = Room::new();
+    let theirs = format!("server = {{ url = \"http://127.0.0.1:1\", restart = true }}\nload = {load}");
+    room.file("servers.toml", &experiment(&[("theirs", &theirs)]));
+    let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+    assert!(ran.code == 3 && ran.err.contains("`restart`"), "{} {}", ran.code, ran.err);
 }
 
 #[test]
@@ -282,6 +406,43 @@ fn what_is_wrong_with_a_server_or_a_load_is_told_before_anything_starts() {
             assert!(ran.err.contains(part), "{part} is not in\n{}", ran.err);
         }
         assert!(!room.path().join("runs").exists(), "nothing was made for {lines}");
+    }
+}
+
+/// What stands in files is looked at too, since a server may need minutes until somebody reads them.
+#[test]
+fn files_of_loads_and_their_conflicts_are_looked_at_before_anything_starts() {
+    let room = Room::new();
+    let good = r#"{"prompt": "Why?", "max_tokens": 4}"#;
+    room.file("bad.jsonl", &format!("{good}\n{{\"prompt\": 7}}\n"));
+    room.file("empty.jsonl", "");
+    room.file("good.jsonl", good);
+    room.file("bad.csv", "t_s,prompt_tokens,output_tokens\n0,8,8\nsoon,8,8\n");
+    room.file("bad.json", "{\"model\": 1}");
+    // It would tell if it were started.
+    let server =
+        "server = { preset = \"token-server\", command = [\"sh\", \"-c\", \"touch started; exit 3\"] }";
+    for (load, parts) in [
+        ("concurrency = 1, prompts = \"bad.jsonl\"", &["load.prompts `bad.jsonl`", "line 2", "`prompt`"][..]),
+        ("concurrency = 1, prompts = \"empty.jsonl\"", &["load.prompts `empty.jsonl`", "no prompts"]),
+        ("concurrency = 1, prompts = \"absent.jsonl\"", &["load.prompts", "absent.jsonl"]),
+        (
+            "concurrency = 1, prompts = \"good.jsonl\", prompt_tokens = 8",
+            &["load.prompts", "load.prompt_tokens"],
+        ),
+        ("trace = \"bad.csv\"", &["load.trace `bad.csv`", "line 3", "soon"]),
+        ("concurrency = 1, tokenizer = \"absent.json\"", &["load.tokenizer", "absent.json"]),
+        ("concurrency = 1, tokenizer = \"bad.json\"", &["load.tokenizer `bad.json`"]),
+        ("concurrency = 1, mix = \"short=1\", prompt_tokens = 64", &["load.mix", "load.prompt_tokens"]),
+        ("concurrency = 1, turns = 3, mix = \"short=1\"", &["load.turns", "load.mix"]),
+    ] {
+        room.file("servers.toml", &experiment(&[("asker", &format!("{server}\nload = {{ {load} }}"))]));
+        let ran = room.cotenant(&["run", "servers.toml", "--device", "host"]);
+        assert_eq!(ran.code, 3, "{load}\n{}{}", ran.out, ran.err);
+        for part in ["trial all, tenant asker"].iter().chain(parts) {
+            assert!(ran.err.contains(part), "`{part}` is not in\n{}", ran.err);
+        }
+        assert!(!room.path().join("runs").exists() && !room.path().join("started").exists(), "{load}");
     }
 }
 

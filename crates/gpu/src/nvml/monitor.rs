@@ -43,6 +43,8 @@ pub struct MigInstance {
     pub name: String,
     /// Memory, bytes.
     pub memory: Option<u64>,
+    /// Of that in use now, bytes.
+    pub memory_used: Option<u64>,
 }
 
 /// What NVML says of one GPU that does not change while a run lasts.
@@ -156,10 +158,12 @@ fn mig_instances(d: &Device<'_>) -> Vec<MigInstance> {
     (0..n)
         .filter_map(|i| d.mig_device_by_index(i).ok())
         .filter_map(|m| {
+            let memory = m.memory_info().ok();
             Some(MigInstance {
                 uuid: m.uuid().ok()?,
                 name: m.name().unwrap_or_else(|_| "MIG instance".into()),
-                memory: m.memory_info().ok().map(|i| i.total),
+                memory: memory.as_ref().map(|i| i.total),
+                memory_used: memory.as_ref().map(|i| i.used),
             })
         })
         .collect()

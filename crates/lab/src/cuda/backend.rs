@@ -10,7 +10,7 @@ use crate::sharing::{self, Layout, ProcessPlan};
 use crate::telemetry::Telemetry;
 use cotenant_gpu::driver::{self, DeviceInfo};
 use cotenant_gpu::mps::Daemon;
-use cotenant_gpu::nvml::Monitor;
+use cotenant_gpu::nvml::{MigInstance, Monitor};
 use cotenant_spec::plan::{DeviceSizes, KernelPlan, Plan, Protocol, Sharing, TenantPlan, TrialPlan, Work};
 use cotenant_store::format::{DeviceRecord, Grant};
 use cotenant_units::Bytes;
@@ -240,23 +240,33 @@ impl CudaBackend {
             .collect())
     }
 
-    /// Whether the shares of memory of a trial's servers fit on the card.
+    /// Whether the shares of memory of a trial's servers fit on the card, or on the instances that they run on.
     fn check_memory_shares(&self, trial: &TrialPlan) -> Result<(), TrialError> {
-        let shares = crate::serving::memory_shares(trial);
-        let total = self.sizes.dram.0;
         let begun = Instant::now();
-        loop {
-            // Servers that are kept from trial to trial hold what they have been given already.
-            let used = if self.troupe.is_empty() { self.memory_in_use().unwrap_or(0.0) } else { 0.0 };
-            match cotenant_servers::check_shares(&shares, total, (used * total as f64) as u64) {
-                Ok(()) => return Ok(()),
-                // What ended a moment ago may still be told as in use.
-                Err(_) if used > 0.0 && begun.elapsed() < FREED => {
-                    std::thread::sleep(Duration::from_millis(200));
+        // Servers that are kept from trial to trial hold what they have been given already.
+        let fresh = self.troupe.is_empty();
+        for pool in crate::serving::memory_pools(trial) {
+            loop {
+                let (total, in_use) = match pool.instance {
+                    Some(uuid) => instance_memory(uuid),
+                    None => {
+                        let total = self.sizes.dram.0;
+                        let share = if fresh { self.memory_in_use().unwrap_or(0.0) } else { 0.0 };
+                        (total, (share * total as f64) as u64)
+                    }
+                };
+                let in_use = if fresh { in_use } else { 0 };
+                match pool.check(total, in_use) {
+                    Ok(()) => break,
+                    // What ended a moment ago may still be told as in use.
+                    Err(_) if in_use > 0 && begun.elapsed() < FREED => {
+                        std::thread::sleep(Duration::from_millis(200));
+                    }
+                    Err(e) => return Err(TrialError::Failed(e)),
                 }
-                Err(e) => return Err(TrialError::Failed(e.to_string())),
             }
         }
+        Ok(())
     }
 
     /// How a server is told which GPU is its: by number, since some read nothing else.
@@ -402,15 +412,23 @@ fn carveout_percent(carveout: Bytes, shared_per_sm: Bytes) -> Option<i32> {
     (carveout.0 > 0 && shared_per_sm.0 > 0).then(|| (carveout.0 * 100 / shared_per_sm.0).clamp(1, 100) as i32)
 }
 
+/// All MIG instances of this machine.
+fn mig_instances() -> Result<Vec<MigInstance>, cotenant_gpu::Error> {
+    let monitor = Monitor::load()?;
+    let inventories = (0..monitor.count().unwrap_or(0)).filter_map(|i| monitor.inventory(i).ok());
+    Ok(inventories.flat_map(|i| i.mig_instances).collect())
+}
+
+/// Memory of an instance and what of it is in use, bytes; 0 where NVML does not tell.
+fn instance_memory(uuid: &str) -> (u64, u64) {
+    let found = mig_instances().unwrap_or_default().into_iter().find(|i| i.uuid == uuid);
+    found.map_or((0, 0), |i| (i.memory.unwrap_or(0), i.memory_used.unwrap_or(0)))
+}
+
 fn check_mig(sharing: &Sharing) -> Result<(), TrialError> {
     let Sharing::Mig { instances } = sharing else { return Ok(()) };
-    let monitor = Monitor::load().map_err(|e| TrialError::Unavailable(e.to_string()))?;
-    let mut known = Vec::new();
-    for i in 0..monitor.count().unwrap_or(0) {
-        if let Ok(inv) = monitor.inventory(i) {
-            known.extend(inv.mig_instances.into_iter().map(|m| m.uuid));
-        }
-    }
+    let known = mig_instances().map_err(|e| TrialError::Unavailable(e.to_string()))?;
+    let known: Vec<String> = known.into_iter().map(|m| m.uuid).collect();
     for i in instances {
         if !known.contains(i) {
             let list = if known.is_empty() { "none exists".to_owned() } else { known.join(", ") };

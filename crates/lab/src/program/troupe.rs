@@ -73,7 +73,7 @@ struct Held {
     fresh: bool,
     busy: bool,
     serves: bool,
-    /// Something of the recorder stays in it.
+    /// It is not for another trial: something of the recorder stays in it, or its server is to be started anew.
     spent: bool,
     tracer: Option<Tracer>,
     facts: Vec<(String, serde_json::Value)>,
@@ -257,6 +257,7 @@ impl Troupe {
             self.expected = self.expected.saturating_sub(1);
         }
         h.busy = true;
+        h.spent |= part.plan.server().is_some_and(|s| s.setup.restart);
         h.key = Some(key);
         if let Some(p) = &mut h.program {
             p.name.clone_from(&part.plan.name);

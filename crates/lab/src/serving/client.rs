@@ -1,14 +1,17 @@
-//! Whether the numbers of servers are the client's.
+//! Whether the numbers of servers are the client's, and whether the load was the one that was asked for.
 
 use cotenant_store::format::{FORMAT, PhaseRecord, WarningRecord};
 use cotenant_store::serving::{LATE_MS, SATURATED};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the clients of a trial's servers did.
 #[derive(Debug, Default)]
 pub struct Clients {
     late_ns: BTreeMap<String, Vec<u64>>,
     busiest: BTreeMap<String, f64>,
+    /// By tenant: repeats whose arrivals differ beyond chance from what was asked, and in what the first of them does.
+    departed: BTreeMap<String, (BTreeSet<u32>, String)>,
+    repeats: u32,
 }
 
 impl Clients {
@@ -24,17 +27,41 @@ impl Clients {
         }
     }
 
-    /// What says that numbers are the client's.
+    /// Notes in what a tenant's drawn arrivals differ from what was asked. Those of all phases of a repeat are the same.
+    pub fn note_arrivals(&mut self, tenant: &str, repeat: u32, departures: &[String]) {
+        self.repeats = self.repeats.max(repeat + 1);
+        if !departures.is_empty() {
+            let first = || (BTreeSet::new(), departures.join("; "));
+            self.departed.entry(tenant.to_owned()).or_insert_with(first).0.insert(repeat);
+        }
+    }
+
+    /// What says that numbers are the client's, or of another load than was asked for.
     pub fn warnings(&mut self, trial: &str) -> Vec<WarningRecord> {
         let mut out = Vec::new();
-        let mut warn = |message: String, advice: &str| {
+        let mut tell = |kind: &str, message: String, advice: &str| {
             out.push(WarningRecord {
                 format: FORMAT,
                 trial: Some(trial.to_owned()),
-                kind: "client".into(),
-                message: format!("these numbers are the client's: {message}"),
+                kind: kind.into(),
+                message,
                 advice: advice.into(),
             });
+        };
+        for (name, (repeats, first)) in &self.departed {
+            tell(
+                "arrivals",
+                format!(
+                    "the arrivals of {name} differ beyond chance from what was asked in {} of {} repeats: {first}",
+                    repeats.len(),
+                    self.repeats
+                ),
+                "take the load for what it was: rare bursts and long gaps need many requests, or another `seed`; `exact_rate` \
+                 keeps the rate",
+            );
+        }
+        let mut warn = |message: String, advice: &str| {
+            tell("client", format!("these numbers are the client's: {message}"), advice);
         };
         for (name, late) in &mut self.late_ns {
             late.sort_unstable();
@@ -93,5 +120,19 @@ mod tests {
         // Users of a closed loop have no time of their own to be late for.
         assert!(told(phase(vec![3_000_000; 10], 0.3, false)).is_empty());
         assert!(told(phase(vec![0; 10], 0.97, false))[0].contains("97 % of a core"));
+    }
+
+    #[test]
+    fn arrivals_that_are_not_what_was_asked_are_told_by_repeats() {
+        let mut c = Clients::default();
+        for repeat in [0, 0, 1, 2, 2] {
+            let told: &[String] = if repeat == 1 { &[] } else { &["rate 2.0/s".into(), "cv 3".into()] };
+            c.note_arrivals("a", repeat, told);
+            c.note_arrivals("b", repeat, &[]);
+        }
+        let told = c.warnings("t");
+        assert_eq!((told.len(), told[0].kind.as_str()), (1, "arrivals"));
+        assert!(told[0].message.contains("of a differ beyond chance"), "{}", told[0].message);
+        assert!(told[0].message.ends_with("in 2 of 3 repeats: rate 2.0/s; cv 3"), "{}", told[0].message);
     }
 }

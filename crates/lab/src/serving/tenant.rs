@@ -5,13 +5,14 @@
 
 use super::drive::{Control, Driven, LoadSource, prepare};
 use super::plan::load_options;
-use super::watch::Watch;
+use super::running::Running;
+use super::watch::{Heard, ServerMoment, Watch};
 use crate::provenance::{self, gather};
 use cotenant_load::stream_seed;
-use cotenant_servers::{Endpoint, Exit, External, MPS_CLIENT, Preset, Server, ServerError, ServerSpec};
+use cotenant_servers::{External, MPS_CLIENT, Preset, Server, ServerError, ServerSpec};
 use cotenant_spec::plan::{ServerLoad, ServerSetup};
 use cotenant_stats::Gaps;
-use cotenant_store::serving::{RequestLine, RequestRecord, ServerSaid};
+use cotenant_store::serving::{LoadManifest, RequestLine, RequestRecord, ServerSaid};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -67,10 +68,16 @@ pub struct ServedClient {
     pub asks: String,
     /// See `asks`.
     pub arrivals: String,
+    /// What the drawn times differ in from what was asked, beyond chance.
+    #[serde(default)]
+    pub departures: Vec<String>,
     /// Gaps between chunks.
     pub gaps: Gaps,
     /// What the server said of itself meanwhile.
     pub said: Option<ServerSaid>,
+    /// The same, each answer.
+    #[serde(default)]
+    pub moments: Vec<ServerMoment>,
 }
 
 /// What a server tenant did in a phase.
@@ -105,36 +112,13 @@ struct Ended(&'static str, String);
 
 impl From<ServerError> for Ended {
     fn from(e: ServerError) -> Ended {
-        let kind = if matches!(e, ServerError::OutOfMemory { .. }) { "memory" } else { "failed" };
+        let kind = if e.is_lack_of_memory() { "memory" } else { "failed" };
         Ended(kind, e.to_string())
     }
 }
 
 fn failed(e: impl std::fmt::Display) -> Ended {
     Ended("failed", e.to_string())
-}
-
-/// A server, ours or somebody else's.
-enum Running {
-    Ours(Box<Server>),
-    Theirs(External),
-}
-
-impl Running {
-    /// How it ended; never known of somebody else's.
-    fn exit(&self) -> Option<Exit> {
-        match self {
-            Running::Ours(s) => s.exited(),
-            Running::Theirs(_) => None,
-        }
-    }
-
-    fn endpoint(&self) -> &Endpoint {
-        match self {
-            Running::Ours(s) => s.endpoint(),
-            Running::Theirs(s) => s.endpoint(),
-        }
-    }
 }
 
 struct Tenant {
@@ -232,13 +216,9 @@ impl Tenant {
 
     /// Whether a server of ours still runs.
     fn still_there(&self) -> Result<(), Ended> {
-        let Some(Running::Ours(s)) = &self.server else { return Ok(()) };
-        match s.exited() {
+        match self.server.as_ref().and_then(Running::ended) {
             None => Ok(()),
-            Some(exit) => {
-                let (server, lines) = (s.spec().name.clone(), s.last_lines());
-                Err(ServerError::Exited { server, exit, lines }.into())
-            }
+            Some(e) => Err(e.into()),
         }
     }
 
@@ -355,6 +335,7 @@ impl Tenant {
                 .and_then(|p| p.run(None, u64::MAX, &stop))
                 .map_err(failed)?;
             let _ = std::fs::remove_file(warmed);
+            self.still_there()?;
         }
         let mut planned = plan(&setup.load, "asks")?;
         let control = Rc::new(Control::default());
@@ -399,22 +380,16 @@ impl Tenant {
             died.set(died.get() || server.exit().is_some());
             gone.get() || died.get()
         };
-        let watch = Watch::start(server.endpoint());
+        let watch = Watch::start(server.endpoint(), at);
         let driven = prepared.run(Some(at), u64::MAX, &stop).map_err(failed)?;
-        let said = watch.finish();
+        let heard = watch.finish();
         if gone.get() {
             return Ok(false);
         }
         if died.get() {
             return self.still_there().map(|()| true);
         }
-        self.finish(
-            at,
-            &driven,
-            said,
-            planned.manifest.open,
-            (planned.manifest.asks, planned.manifest.arrivals),
-        )?;
+        self.finish(at, &driven, heard, planned.manifest)?;
         if until_stop {
             if !enough.get() {
                 self.say("enough");
@@ -437,25 +412,33 @@ impl Tenant {
         &self,
         at: u64,
         driven: &Driven,
-        said: Option<ServerSaid>,
-        open: bool,
-        (asks, arrivals): (String, String),
+        (said, moments): Heard,
+        planned: LoadManifest,
     ) -> Result<(), Ended> {
         let (Some(setup), Some(server)) = (&self.setup, &self.server) else { return Ok(()) };
+        let open = planned.open;
         let client = ServedClient {
             wall_ns: driven.outcome.wall_ns,
             cpu_ns: driven.cpu_ns,
             busiest: driven.outcome.busiest,
             peak_in_flight: driven.outcome.peak_in_flight,
             open,
-            asks,
-            arrivals,
+            asks: planned.asks,
+            arrivals: planned.arrivals,
+            departures: planned.departures,
             gaps: driven.gaps.first().cloned().unwrap_or_default(),
             said,
+            moments,
         };
         let json = serde_json::to_string(&client).map_err(failed)?;
         std::fs::write(setup.records.with_extension(CLIENT), json).map_err(failed)?;
         let served = Served::read(&setup.records).map_err(failed)?;
+        if let Some(gone) = server.gone(&served.requests, &|| {
+            self.sign_of_life("asking whether the server is still there");
+            false
+        }) {
+            return Err(gone.into());
+        }
         let whole: Vec<&RequestRecord> =
             served.requests.iter().map(|r| &r.record).filter(|r| r.ok()).collect();
         if whole.is_empty() {
@@ -465,13 +448,11 @@ impl Tenant {
                 |f| format!("the first failed: {}: {}", f.kind.name(), f.detail),
             );
             let mut words = format!("none of {} requests came back whole; {why}", served.requests.len());
-            if let Running::Ours(s) = server {
-                let lines = s.last_lines();
-                if !lines.is_empty() {
-                    words.push_str(&format!("; the server's last lines: {}", lines.join(" | ")));
-                }
-            }
-            return Err(failed(words));
+            let memory = server.lack_of_memory();
+            let kind = if memory.is_some() { "memory" } else { "failed" };
+            words.push_str(&memory.unwrap_or_default());
+            words.push_str(&server.last_words());
+            return Err(Ended(kind, words));
         }
         let mut lines = String::new();
         for r in whole {

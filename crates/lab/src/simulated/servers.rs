@@ -181,6 +181,7 @@ fn stand_in(setup: &ServerSetup, engine: &EngineSpec) -> Result<ServerSetup, Tri
         api_key_env: setup.api_key_env.clone(),
         startup: setup.startup,
         start_together: true,
+        restart: setup.restart,
         ..ServerSetup::default()
     })
 }

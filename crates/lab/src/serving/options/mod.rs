@@ -178,7 +178,7 @@ impl LoadOptions {
         let recorded = self.recorded()?;
         let (source, arrivals, departures) = self.source(recorded.as_ref())?;
         let trace = recorded.as_ref().and_then(|r| r.trace());
-        let (asks, asked) = self.asks(endpoint, model, trace)?;
+        let (asks, asked) = self.asks(&|| self.words(endpoint, model), trace)?;
         let models = self.models(&asks)?;
         let asks = match self.texts_seed {
             Some(seed) => asks.with_texts(seed),
@@ -244,12 +244,13 @@ impl LoadOptions {
         Ok(Planned { load, manifest })
     }
 
-    /// What can be known to be wrong before there is a server.
+    /// What can be known to be wrong before there is a server. Files are read in full, and the first request is made.
     ///
     /// # Errors
     /// As [`LoadOptions::plan`].
     pub fn check(&self) -> Result<(), LoadOptionError> {
-        self.source(self.recorded()?.as_ref())?;
-        self.check_asks()
+        let recorded = self.recorded()?;
+        self.source(recorded.as_ref())?;
+        self.check_asks(recorded.as_ref().and_then(|r| r.trace()))
     }
 }

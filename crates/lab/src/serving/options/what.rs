@@ -5,14 +5,17 @@ use crate::serving::asks::Models;
 use crate::serving::calibrate::calibrate;
 use cotenant_load::{Trace, stream_seed};
 use cotenant_prompts::{
-    Asks, Choice, Class, Form, Length, Mix, Order, Plain, Prefix, PromptFile, Replay, Seconds, Sessions,
-    Synthetic, Tokenizer, Vocabulary, Words,
+    Asks, Calibration, Choice, Class, Form, Length, Mix, Order, Plain, Prefix, PromptFile, Replay, Seconds,
+    Sessions, Synthetic, Tokenizer, Vocabulary, Words,
 };
 use cotenant_servers::Endpoint;
 use std::sync::Arc;
 
 /// Words that the made-up vocabulary of our own token server and of dummy tokenizers has.
 const WORDS: u32 = 32_000;
+
+/// A vocabulary, and what it is in words.
+pub(super) type Spoken = (Arc<dyn Vocabulary>, String);
 
 fn length(option: &'static str, text: Option<&str>, default: u32) -> Result<Length, LoadOptionError> {
     match text {
@@ -68,16 +71,21 @@ fn weighted(text: &str) -> Result<(Vec<String>, Vec<f64>), LoadOptionError> {
 }
 
 impl LoadOptions {
-    /// What can be known to be wrong with what is asked before there is a server.
-    pub(super) fn check_asks(&self) -> Result<(), LoadOptionError> {
-        if let Some(mix) = &self.mix {
-            classes(mix)?;
-        }
-        self.models.as_deref().map(weighted).transpose()?;
-        self.prefix.as_deref().map(prefix).transpose()?;
-        self.session_times()?;
-        length("--prompt-tokens", self.prompt_tokens.as_deref(), 512)?;
-        length("--output-tokens", self.output_tokens.as_deref(), 128)?;
+    /// What can be known to be wrong with what is asked before there is a server: everything is made as it will be, but for words
+    /// whose tokens a server must count first.
+    pub(super) fn check_asks(&self, trace: Option<&Arc<Trace>>) -> Result<(), LoadOptionError> {
+        let refused = |e: cotenant_prompts::PromptError| LoadOptionError::Together(e.to_string());
+        let words = || -> Result<Spoken, LoadOptionError> {
+            if let Some(known) = self.known_words()? {
+                return Ok(known);
+            }
+            // The fewest tokens that they can have: no length is refused that a server could be asked for.
+            let one_each = Calibration { tokens_per_word: 1.0, overhead: 0.0 };
+            Ok((Arc::new(Plain::new(one_each).map_err(refused)?), String::new()))
+        };
+        let (asks, _) = self.asks(&words, trace)?;
+        self.models(&asks)?;
+        asks.at(0).map_err(refused)?;
         Ok(())
     }
 
@@ -121,16 +129,16 @@ impl LoadOptions {
         Ok(Some((turns, think)))
     }
 
-    /// What is asked, in words too.
+    /// What is asked, in words too. `words`: where those of made-up prompts come from, called if there are any.
     pub(super) fn asks(
         &self,
-        endpoint: &Endpoint,
-        model: &str,
+        words: &dyn Fn() -> Result<Spoken, LoadOptionError>,
         trace: Option<&Arc<Trace>>,
     ) -> Result<(Asks, String), LoadOptionError> {
         let seed = stream_seed(self.seed, "asks", 0);
         let form = if self.completions { Form::Text } else { Form::Chat };
         let lengths = self.prompt_tokens.is_some() || self.mix.is_some() || self.prefix.is_some();
+        let session_times = self.session_times()?;
         if let Some(text) = &self.prompts {
             if lengths {
                 return Err(LoadOptionError::Together(
@@ -154,7 +162,7 @@ impl LoadOptions {
                 .map_err(|e| wrong("--prompts", "the file", e.to_string()))?;
             return Ok((asks, words));
         }
-        let (vocabulary, spoken) = self.words(endpoint, model)?;
+        let (vocabulary, spoken) = words()?;
         let refused = |e: cotenant_prompts::PromptError| LoadOptionError::Together(e.to_string());
         if let Some(mix) = &self.mix {
             if self.prompt_tokens.is_some() || self.output_tokens.is_some() || self.prefix.is_some() {
@@ -166,7 +174,7 @@ impl LoadOptions {
             let asks = Mix::new(classes(mix)?, &vocabulary, form, seed).map_err(refused)?;
             return Ok((Asks::mix(asks), format!("mix {mix}, {spoken}")));
         }
-        if let Some((turns, think)) = self.session_times()? {
+        if let Some((turns, think)) = session_times {
             let user = length("--prompt-tokens", self.prompt_tokens.as_deref(), 512)?;
             let output = length("--output-tokens", self.output_tokens.as_deref(), 128)?;
             let prefix = self.prefix.as_deref().map(prefix).transpose()?;
@@ -203,34 +211,40 @@ impl LoadOptions {
         Ok((Asks::synthetic(synthetic).map_err(refused)?, words))
     }
 
-    fn words(
-        &self,
-        endpoint: &Endpoint,
-        model: &str,
-    ) -> Result<(Arc<dyn Vocabulary>, String), LoadOptionError> {
+    /// Words whose tokens are known without a server's help, if they are asked for.
+    fn known_words(&self) -> Result<Option<Spoken>, LoadOptionError> {
         let refused = |e: cotenant_prompts::PromptError| LoadOptionError::Calibrate(e.to_string());
-        let own = endpoint.preset == cotenant_servers::Preset::TokenServer;
         match &self.vocabulary {
             VocabularyChoice::Tokenizer(json) => {
                 let t = Tokenizer::parse(json, false)
                     .map_err(|e| wrong("--tokenizer", "the file", e.to_string()))?;
-                Ok((Arc::new(t), "text of the tokenizer".into()))
+                Ok(Some((Arc::new(t), "text of the tokenizer".into())))
             }
-            VocabularyChoice::Auto if !own => {
-                let found = calibrate(endpoint, model, self.completions)?;
-                let words = format!(
-                    "plain words of {:.2} tokens each (and {:.0} of the template), as the server counts them",
-                    found.tokens_per_word, found.overhead
-                );
-                Ok((Arc::new(Plain::new(found).map_err(refused)?), words))
+            VocabularyChoice::Words => {
+                Ok(Some((Arc::new(Words::new(0, WORDS).map_err(refused)?), "numbered words".into())))
             }
-            VocabularyChoice::Plain => {
-                let found = calibrate(endpoint, model, self.completions)?;
-                Ok((Arc::new(Plain::new(found).map_err(refused)?), "plain words, calibrated".into()))
-            }
-            VocabularyChoice::Auto | VocabularyChoice::Words => {
-                Ok((Arc::new(Words::new(0, WORDS).map_err(refused)?), "numbered words".into()))
-            }
+            VocabularyChoice::Auto | VocabularyChoice::Plain => Ok(None),
         }
+    }
+
+    /// Words for the server at `endpoint`, which is asked how many tokens they have where that must be.
+    pub(super) fn words(&self, endpoint: &Endpoint, model: &str) -> Result<Spoken, LoadOptionError> {
+        let refused = |e: cotenant_prompts::PromptError| LoadOptionError::Calibrate(e.to_string());
+        if let Some(known) = self.known_words()? {
+            return Ok(known);
+        }
+        let own = endpoint.preset == cotenant_servers::Preset::TokenServer;
+        if self.vocabulary == VocabularyChoice::Auto && own {
+            return Ok((Arc::new(Words::new(0, WORDS).map_err(refused)?), "numbered words".into()));
+        }
+        let found = calibrate(endpoint, model, self.completions)?;
+        let words = match self.vocabulary {
+            VocabularyChoice::Auto => format!(
+                "plain words of {:.2} tokens each (and {:.0} of the template), as the server counts them",
+                found.tokens_per_word, found.overhead
+            ),
+            _ => "plain words, calibrated".into(),
+        };
+        Ok((Arc::new(Plain::new(found).map_err(refused)?), words))
     }
 }
