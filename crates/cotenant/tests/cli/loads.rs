@@ -334,35 +334,6 @@ fn a_server_that_is_not_there_or_lacks_the_model_is_named() {
     }
 }
 
-#[test]
-fn a_key_reaches_the_server_and_nothing_else() {
-    let key = "sk-not-for-any-file";
-    let server = server(Options { api_key: Some(key.into()), ..Options::default() });
-    let out = tempfile::tempdir().expect("a folder");
-    let args = ["--concurrency", "2", "--requests", "12", "--vocabulary", "words"];
-    let (code, _, err) = load(&server.url(), out.path(), &args);
-    assert_ne!(code, 0, "without the key nothing works");
-    assert!(err.contains("401"), "{err}");
-    let mut c = cotenant();
-    c.env("MY_KEY", key)
-        .args(["load", &server.url(), "--api-key-env", "MY_KEY", "--out"])
-        .arg(out.path())
-        .args(args);
-    let done = c.output().expect("it runs");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let mut all = vec![done.stdout, done.stderr];
-    let mut folders = vec![only_folder(out.path())];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("there") {
-            let path = entry.expect("read").path();
-            if path.is_dir() { folders.push(path) } else { all.push(std::fs::read(path).expect("read")) }
-        }
-    }
-    for bytes in all {
-        assert!(!String::from_utf8_lossy(&bytes).contains(key));
-    }
-}
-
 /// A load that lasts for a minute where nobody ends it.
 fn a_minute(server: &Handle, out: &Path) -> Command {
     let mut c = cotenant();

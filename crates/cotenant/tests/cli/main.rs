@@ -10,6 +10,7 @@ mod programs;
 mod real_servers;
 mod resume;
 mod room;
+mod secrets;
 mod servers;
 mod tls;
 mod verbs;
