@@ -377,28 +377,3 @@ fn a_killed_load_leaves_whole_lines_that_can_be_reported() {
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
     assert!(String::from_utf8_lossy(&again.stdout).contains("TTFT"));
 }
-
-#[test]
-fn the_token_server_serves_until_it_is_told_to_stop() {
-    use std::io::{BufRead, BufReader};
-    use std::process::Stdio;
-    let mut c = cotenant();
-    c.args(["token-server", "--ttft", "5ms", "--itl", "1ms", "--model", "m"]).stdout(Stdio::piped());
-    let mut child = c.spawn().expect("it starts");
-    let mut url = String::new();
-    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut url).expect("it says where it is");
-    let out = tempfile::tempdir().expect("a folder");
-    let args = ["--concurrency", "2", "--requests", "12", "--preset", "token-server", "--output-tokens", "4"];
-    let (code, said, err) = load(url.trim(), out.path(), &args);
-    assert_eq!(code, 0, "{said}{err}");
-    assert!(said.starts_with("m on http://127.0.0.1:"), "{said}");
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("sent");
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
-    let (code, _, err) = {
-        let mut c = cotenant();
-        let done = c.args(["token-server", "--freeze", "5s"]).output().expect("it runs");
-        (done.status.code(), done.stdout, String::from_utf8_lossy(&done.stderr).into_owned())
-    };
-    assert!(code == Some(3) && err.contains("START:LENGTH"), "{err}");
-}

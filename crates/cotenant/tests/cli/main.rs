@@ -13,4 +13,5 @@ mod room;
 mod secrets;
 mod servers;
 mod tls;
+mod token_server;
 mod verbs;
