@@ -7,7 +7,8 @@
 //!   gaps.json        times between chunks, as sketches by second, or by several
 //!   client.json      how the driving went; written last
 //!   summary.json     derived; `cotenant report` makes it again
-//!   figures/         likewise
+//!   summary.csv, figures/
+//!                    likewise
 //!
 //! runs/20261121T030405Z-loads/
 //!   series.json      at which levels; written first, never changed

@@ -10,7 +10,7 @@ use cotenant_lab::serving::{
 };
 use cotenant_load::stream_seed;
 use cotenant_report::serving::{
-    LoadSide, derive_load, render_load, render_series, series_csv, series_figures, served_by,
+    LoadSide, derive_load, load_csv, render_load, render_series, series_csv, series_figures, served_by,
     summarize_series, summarize_stored,
 };
 use cotenant_servers::{External, Preset, ServerError};
@@ -454,6 +454,7 @@ pub fn summarize_folder(path: &Path) -> Result<Summarised, Failure> {
     let stored = LoadFolder::load(path)?;
     let (summary, figures) = derive_load(&stored)?;
     LoadFolder::write_summary(path, &summary)?;
+    write_derived(path, "summary.csv", &load_csv(&summary))?;
     for (name, svg) in figures {
         write_derived(path, &format!("figures/{name}"), &svg)?;
     }

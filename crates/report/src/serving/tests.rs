@@ -80,6 +80,29 @@ fn a_steady_load_has_the_times_and_rates_that_it_was_made_of() {
 }
 
 #[test]
+fn every_number_of_a_summary_is_a_row() {
+    let mut records: Vec<_> = (0..100).map(|i| request(i, i * 100, 0, 50, 20)).collect();
+    records[7].failure = Some(Failure::new(FailureKind::ClosedEarly, "x"));
+    let slo = Slo { ttft_ms: Some(100.0), ..Slo::default() };
+    let s = summary(&records, Choice::Whole { warmup: 0 }, Some(slo));
+    let text = load_csv(&s);
+    let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split(',').collect()).collect();
+    assert_eq!(rows[0], ["name", "unit", "statistic", "value", "low", "high"]);
+    assert!(rows.iter().all(|r| r.len() == 6), "{text}");
+    let of = |name: &str, statistic: &str| {
+        let row = rows.iter().find(|r| r[0] == name && r[2] == statistic).expect(name);
+        (row[1], [3, 4, 5].map(|i| row[i].parse::<f64>().ok()))
+    };
+    let p99 = s.times["tpot"].p99;
+    assert_eq!(of("tpot", "p99"), ("ms", [Some(p99.value), Some(p99.low), Some(p99.high)]));
+    assert_eq!(of("ttft", "n"), ("values", [Some(99.0), None, None]));
+    assert_eq!(of("failed.closed-early", "count"), ("requests", [Some(1.0), None, None]));
+    assert_eq!(of("slo_share", "mean").1[0], Some(0.99));
+    // Nothing of the summary's times is left out.
+    assert_eq!(rows.iter().filter(|r| r[2] == "p99.9").count(), s.times.len());
+}
+
+#[test]
 fn lateness_is_part_of_latency_and_is_told() {
     let records: Vec<_> = (0..100).map(|i| request(i, i * 100, 8, 50, 5)).collect();
     let s = summary(&records, Choice::Whole { warmup: 0 }, None);
