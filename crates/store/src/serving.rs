@@ -435,6 +435,15 @@ pub struct LoadManifest {
     pub open: bool,
     /// Seed of asks and arrivals.
     pub seed: u64,
+    /// Most requests (of an open loop of sessions: sessions) that were asked for; absent where only time ends the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// How long requests were to be sent, s; absent where only their number ends the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_s: Option<f64>,
+    /// Files that arrivals and prompts were made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<LoadFile>,
     /// Requests at the start that do not count.
     pub warmup: u64,
     /// The start-up is looked for and left out.
@@ -455,6 +464,17 @@ pub struct LoadManifest {
     pub level: Option<Level>,
     /// Where it comes from.
     pub provenance: crate::format::Provenance,
+}
+
+/// A file that a load was made of: enough to know it again, and not where it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LoadFile {
+    /// Option that named it, such as `--trace`.
+    pub option: String,
+    /// Its name without the folder.
+    pub name: String,
+    /// SHA-256 of what it holds, 64 hex digits.
+    pub sha256: String,
 }
 
 /// `client.json`: how the driving went. Written last.
