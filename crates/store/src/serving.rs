@@ -386,8 +386,24 @@ pub struct LoadSummary {
     /// Share of requests that kept the limits, where some were given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goodput: Option<Goodput>,
+    /// The same by class of requests, where there are several; of the first 32 of [`LoadManifest::classes`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassSummary>,
     /// How the client itself did.
     pub client: ClientRecord,
+}
+
+/// What the requests of one class gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClassSummary {
+    /// Its name.
+    pub name: String,
+    /// Requests of the window.
+    pub requests: u64,
+    /// Of them, those that failed.
+    pub failed: u64,
+    /// `ttft`, `tpot` and `e2e` of those that came back whole.
+    pub times: std::collections::BTreeMap<String, Spread>,
 }
 
 /// How the client that made the load did.
@@ -419,6 +435,9 @@ pub struct LoadManifest {
     /// Models and adapters that single requests ask instead, by [`RequestRecord::model`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
+    /// Names of the classes that single requests belong to, by [`RequestRecord::tag`]: those of a mix or of a file of prompts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     /// Version that the server tells.
     pub server_version: Option<String>,
     /// The server says that its tokens are simulated.

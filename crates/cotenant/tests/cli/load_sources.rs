@@ -96,6 +96,44 @@ fn requests_are_drawn_for_models_by_weight() {
 }
 
 #[test]
+fn classes_of_a_mix_and_of_a_file_are_told_apart() {
+    let server = server(paced());
+    let (room, out) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let prompts = room.path().join("prompts.jsonl");
+    let line = |class: &str, tokens: u32| format!("{{\"prompt\": \"a\", \"max_tokens\": {tokens}{class}}}\n");
+    let text = line(", \"class\": \"brief\"", 2) + &line(", \"class\": \"wordy\"", 30) + &line("", 9);
+    std::fs::write(&prompts, text).expect("written");
+    let file = prompts.to_str().expect("a path");
+    let how = ["--concurrency", "2", "--requests", "30", "--whole", "--prompts", file];
+    let (code, said, err) = load(&server.url(), out.path(), &how);
+    assert_eq!(code, 0, "{said}{err}");
+    for part in ["by class, ms", "brief", "wordy", "(no class)"] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+    let read = |folder: &Path, name: &str| -> serde_json::Value {
+        serde_json::from_str(&std::fs::read_to_string(folder.join(name)).expect("written")).expect("JSON")
+    };
+    let folder = only_folder(out.path());
+    assert_eq!(read(&folder, "load.json")["classes"], serde_json::json!(["brief", "wordy", "(no class)"]));
+    let classes = read(&folder, "summary.json")["classes"].clone();
+    let of = |i: usize| classes[i]["times"]["e2e"]["p50"]["value"].as_f64().expect("measured");
+    assert_eq!([0, 1, 2].map(|i| number(&classes[i], "requests")), [10, 10, 10]);
+    // 8 ms to the first token and 1 ms for each other one.
+    assert!(of(0) >= 8.9 && of(2) >= 15.9 && of(1) >= 36.9 && of(0) < of(2) && of(2) < of(1), "{classes}");
+
+    let out = tempfile::tempdir().expect("a folder");
+    let mix =
+        ["--concurrency", "8", "--requests", "40", "--mix", "short=1,medium=1", "--vocabulary", "words"];
+    let (code, said, err) = load(&server.url(), out.path(), &mix);
+    assert_eq!(code, 0, "{said}{err}");
+    assert!(said.contains("by class, ms") && said.contains("medium"), "{said}");
+    assert_eq!(
+        read(&only_folder(out.path()), "load.json")["classes"],
+        serde_json::json!(["short", "medium"])
+    );
+}
+
+#[test]
 fn requests_are_drawn_at_the_rates_of_windows() {
     let server = server(paced());
     let (room, out) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
@@ -160,14 +198,20 @@ fn the_schedule_and_what_it_is_made_of_are_kept_before_the_first_request() {
     assert!(sent.len() > 20);
     assert_eq!(schedule(&folder), sent);
     let manifest = std::fs::read_to_string(folder.join("load.json")).expect("written");
-    assert!(!manifest.contains(room.path().to_str().expect("a path")), "no folder of this machine: {manifest}");
+    assert!(
+        !manifest.contains(room.path().to_str().expect("a path")),
+        "no folder of this machine: {manifest}"
+    );
     let m: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
     assert_eq!((m["duration_s"].as_f64(), m["requests"].as_u64()), (Some(0.9), None));
     // Of `printf '{"prompt": "a"}\n' | sha256sum`.
     let known = "8a8c2da9cd6156c411e04714ce81cde2425df195083077b23550021445caf826";
     let files = m["files"].as_array().expect("two files");
     let facts = |i: usize| (files[i]["option"].as_str(), files[i]["name"].as_str());
-    assert_eq!((facts(0), facts(1)), ((Some("--trace"), Some("trace.csv")), (Some("--prompts"), Some("prompts.jsonl"))));
+    assert_eq!(
+        (facts(0), facts(1)),
+        ((Some("--trace"), Some("trace.csv")), (Some("--prompts"), Some("prompts.jsonl")))
+    );
     assert_eq!(files[1]["sha256"], known);
 
     // A load that is killed has the times that it did not come to.

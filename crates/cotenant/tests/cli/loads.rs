@@ -169,7 +169,10 @@ fn a_closed_loop_is_summarised_and_its_folder_can_be_reported_again() {
         assert_eq!((r["output_tokens"].as_u64(), r["prompt_tokens"].as_u64()), (Some(6), Some(20)), "{r}");
     }
     let table = std::fs::read_to_string(folder.join("summary.csv")).expect("written");
-    assert!(table.starts_with("name,unit,statistic,value,low,high\nrequests,requests,count,120,,\n"), "{table}");
+    assert!(
+        table.starts_with("name,unit,statistic,value,low,high,class\nrequests,requests,count,120,,,\n"),
+        "{table}"
+    );
     let summary = std::fs::read_to_string(folder.join("summary.json")).expect("written");
     std::fs::remove_file(folder.join("summary.json")).expect("removed");
     let again = cotenant().arg("report").arg(&folder).output().expect("it runs");

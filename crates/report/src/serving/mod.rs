@@ -1,5 +1,6 @@
 //! Loads on servers: from the records of requests to their summary and table.
 
+mod classes;
 mod compare;
 mod figures;
 mod rows;

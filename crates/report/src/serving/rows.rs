@@ -18,19 +18,27 @@ pub(super) fn csv_text<const N: usize>(
 
 /// Rows of a load's summary.
 #[derive(Default)]
-struct Rows(Vec<[String; 6]>);
+struct Rows {
+    /// Of which class the next ones are; empty: of all requests.
+    class: String,
+    all: Vec<[String; 7]>,
+}
 
 impl Rows {
     /// A number with its interval.
     fn ranged(&mut self, name: &str, unit: &str, statistic: &str, r: Ranged) {
-        let [value, low, high] = [r.value, r.low, r.high].map(|v| v.to_string());
-        self.0.push([name.to_owned(), unit.to_owned(), statistic.to_owned(), value, low, high]);
+        self.add([name, unit, statistic], [r.value, r.low, r.high].map(|v| v.to_string()));
     }
 
     /// A number without an interval; those cells are empty.
     fn exact(&mut self, name: &str, unit: &str, statistic: &str, value: f64) {
-        let [low, high] = [String::new(), String::new()];
-        self.0.push([name.to_owned(), unit.to_owned(), statistic.to_owned(), value.to_string(), low, high]);
+        self.add([name, unit, statistic], [value.to_string(), String::new(), String::new()]);
+    }
+
+    fn add(&mut self, words: [&str; 3], numbers: [String; 3]) {
+        let [name, unit, statistic] = words.map(str::to_owned);
+        let [value, low, high] = numbers;
+        self.all.push([name, unit, statistic, value, low, high, self.class.clone()]);
     }
 
     fn spread(&mut self, name: &str, t: &Spread) {
@@ -49,8 +57,8 @@ impl Rows {
     }
 }
 
-/// Every number of a load's summary, a row for each: `name`, `unit`, `statistic`, `value`, `low`, `high`. Names are those of
-/// `summary.json`.
+/// Every number of a load's summary, a row for each: `name`, `unit`, `statistic`, `value`, `low`, `high`, `class`. Names are those
+/// of `summary.json`; the class is empty for what is of all requests.
 pub fn load_csv(s: &LoadSummary) -> String {
     let mut rows = Rows::default();
     for (name, n) in [
@@ -88,5 +96,13 @@ pub fn load_csv(s: &LoadSummary) -> String {
     rows.exact("client.cpu_share", "1", "mean", s.client.cpu_share);
     rows.exact("client.busiest", "1", "max", s.client.busiest);
     rows.exact("client.peak_in_flight", "requests", "max", f64::from(s.client.peak_in_flight));
-    csv_text(["name", "unit", "statistic", "value", "low", "high"], rows.0)
+    for c in &s.classes {
+        rows.class.clone_from(&c.name);
+        rows.exact("requests", "requests", "count", c.requests as f64);
+        rows.exact("failed", "requests", "count", c.failed as f64);
+        for (name, spread) in &c.times {
+            rows.spread(name, spread);
+        }
+    }
+    csv_text(["name", "unit", "statistic", "value", "low", "high", "class"], rows.all)
 }

@@ -87,8 +87,8 @@ fn every_number_of_a_summary_is_a_row() {
     let s = summary(&records, Choice::Whole { warmup: 0 }, Some(slo));
     let text = load_csv(&s);
     let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split(',').collect()).collect();
-    assert_eq!(rows[0], ["name", "unit", "statistic", "value", "low", "high"]);
-    assert!(rows.iter().all(|r| r.len() == 6), "{text}");
+    assert_eq!(rows[0], ["name", "unit", "statistic", "value", "low", "high", "class"]);
+    assert!(rows.iter().all(|r| r.len() == 7), "{text}");
     let of = |name: &str, statistic: &str| {
         let row = rows.iter().find(|r| r[0] == name && r[2] == statistic).expect(name);
         (row[1], [3, 4, 5].map(|i| row[i].parse::<f64>().ok()))
@@ -100,6 +100,43 @@ fn every_number_of_a_summary_is_a_row() {
     assert_eq!(of("slo_share", "mean").1[0], Some(0.99));
     // Nothing of the summary's times is left out.
     assert_eq!(rows.iter().filter(|r| r[2] == "p99.9").count(), s.times.len());
+}
+
+#[test]
+fn classes_are_told_apart_where_there_are_several() {
+    let (mut manifest, _) = load_at(1.0, 0, 20);
+    let tag = |i: u64| if i % 4 == 0 { 2 } else { 0 };
+    // Every fourth is long: TTFT 90 ms instead of 50, 30 tokens instead of 5. One of those fails.
+    let mut requests: Vec<_> = (0..80)
+        .map(|i| match tag(i) {
+            0 => request(i, i * 100, 0, 50, 5),
+            tag => RequestRecord { tag, ..request(i, i * 100, 0, 90, 30) },
+        })
+        .collect();
+    requests[4].failure = Some(Failure::new(FailureKind::Timeout, "x"));
+    let summarize = |names: &[&str]| {
+        let classes = names.iter().map(|n| (*n).to_owned()).collect();
+        let manifest = LoadManifest { classes, ..manifest.clone() };
+        let stored = cotenant_store::StoredLoad { manifest, requests: requests.clone(), gaps: None, client: None };
+        summarize_stored(&stored).expect("from memory")
+    };
+    let s = summarize(&["short", "unused", "long"]);
+    let facts: Vec<_> = s.classes.iter().map(|c| (c.name.as_str(), c.requests, c.failed)).collect();
+    assert_eq!(facts, [("short", 60, 0), ("long", 20, 1)]);
+    near(s.classes[0].times["ttft"].p99.value, 50.0, 1e-9);
+    near(s.classes[1].times["ttft"].p50.value, 90.0, 1e-9);
+    near(s.classes[1].times["e2e"].mean.value, 90.0 + 290.0 + 5.0, 1e-9);
+    assert_eq!(s.classes[1].times["tpot"].n, 19);
+    let table = render_load(&s);
+    assert!(table.contains("by class, ms") && table.contains("long"), "{table}");
+    assert!(load_csv(&s).contains("\nttft,ms,p50,90,90,90,long\n"), "{}", load_csv(&s));
+    // One class is all requests, and none is none.
+    for names in [&["all"][..], &[]] {
+        let s = summarize(names);
+        assert!(s.classes.is_empty() && !render_load(&s).contains("by class"));
+    }
+    manifest.classes.clear();
+    assert!(!serde_json::to_string(&manifest).expect("printed").contains("classes"));
 }
 
 #[test]

@@ -210,6 +210,7 @@ impl LoadOptions {
             preset: endpoint.preset.name().to_owned(),
             model: model.to_owned(),
             models: models.names.clone(),
+            classes: asks.classes().into_iter().map(str::to_owned).collect(),
             server_version: None,
             simulated: false,
             api: if self.completions { "completions" } else { "chat" }.to_owned(),
