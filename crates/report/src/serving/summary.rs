@@ -370,7 +370,7 @@ pub(super) fn summarize_both<R: Requests>(
         false => Choice::Whole { warmup: m.warmup },
     };
     let survey = Survey::of(&stored.requests, window, bound)?;
-    let gaps: Gaps = stored.gaps.as_deref().and_then(|g| serde_json::from_str(g).ok()).unwrap_or_default();
+    let gaps = gaps_of(stored);
     let facts = match &stored.client {
         Some(c) => ClientFacts {
             wall_ns: c.wall_ns,
@@ -389,4 +389,9 @@ pub(super) fn summarize_both<R: Requests>(
     };
     let summary = summarize_surveyed(&stored.requests, &survey, &gaps, m.slo, &m.classes, facts)?;
     Ok((survey, summary))
+}
+
+/// The gaps between chunks of a stored load; none of one that did not come to its end.
+pub(super) fn gaps_of<R>(stored: &StoredLoad<R>) -> Gaps {
+    stored.gaps.as_deref().and_then(|g| serde_json::from_str(g).ok()).unwrap_or_default()
 }

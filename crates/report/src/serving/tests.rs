@@ -105,7 +105,7 @@ fn every_number_of_a_summary_is_a_row() {
 #[test]
 fn classes_are_told_apart_where_there_are_several() {
     let (mut manifest, _) = load_at(1.0, 0, 20);
-    let tag = |i: u64| if i % 4 == 0 { 2 } else { 0 };
+    let tag = |i: u64| if i.is_multiple_of(4) { 2 } else { 0 };
     // Every fourth is long: TTFT 90 ms instead of 50, 30 tokens instead of 5. One of those fails.
     let mut requests: Vec<_> = (0..80)
         .map(|i| match tag(i) {
@@ -117,7 +117,8 @@ fn classes_are_told_apart_where_there_are_several() {
     let summarize = |names: &[&str]| {
         let classes = names.iter().map(|n| (*n).to_owned()).collect();
         let manifest = LoadManifest { classes, ..manifest.clone() };
-        let stored = cotenant_store::StoredLoad { manifest, requests: requests.clone(), gaps: None, client: None };
+        let stored =
+            cotenant_store::StoredLoad { manifest, requests: requests.clone(), gaps: None, client: None };
         summarize_stored(&stored).expect("from memory")
     };
     let s = summarize(&["short", "unused", "long"]);
@@ -275,7 +276,15 @@ fn a_level_that_keeps_the_limits_above_one_that_does_not_is_not_what_was_found()
 fn a_load_is_drawn_by_its_times_and_over_time() {
     let (manifest, _) = load_at(1.0, 0, 20);
     let requests: Vec<_> = (0..40).map(|i| request(i, i * 100, 0, 20 + i, 20)).collect();
-    let stored = cotenant_store::StoredLoad { manifest, requests, gaps: None, client: None };
+    let mut gaps = Gaps::default();
+    for r in &requests {
+        let first = r.first_content_ns.unwrap_or(0);
+        // Gaps of 4 to 22 ms.
+        let stamps: Vec<u64> = (0..20).map(|i| first + i * (7 + i) * MS / 2).collect();
+        gaps.add(20, &stamps);
+    }
+    let gaps = serde_json::to_string(&gaps).ok();
+    let stored = cotenant_store::StoredLoad { manifest, requests, gaps, client: None };
     let (_, figures) = derive_load(&stored).expect("from memory");
     insta::assert_snapshot!("load_figure_times", &figures[0].1);
     insta::assert_snapshot!("load_figure_over_time", &figures[1].1);
