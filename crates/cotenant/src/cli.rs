@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Measure, explain and predict what workloads that share one GPU do to each other.
@@ -330,6 +330,22 @@ pub struct TokenServerArgs {
     /// Tokens in one chunk
     #[arg(long, default_value_t = 1, value_name = "TOKENS")]
     pub tokens_per_chunk: u32,
+    /// When a chat has a chunk with the role and no text: as soon as the request has come, right before the first text, or
+    /// never
+    #[arg(long, value_enum, default_value_t = RoleArg::WithFirst, value_name = "WHEN")]
+    pub role_chunk: RoleArg,
+    /// Tell why an answer ended in a chunk of its own and not with the last text
+    #[arg(long)]
+    pub finish_chunk: bool,
+    /// Wait between the last text and the end of an answer
+    #[arg(long, value_name = "TIME")]
+    pub tail: Option<String>,
+    /// Pause within each answer: AFTER_TOKENS:TIME, such as 10:400ms; with --ttft or --itl what follows is so much later
+    #[arg(long, value_name = "AFTER_TOKENS:TIME")]
+    pub stall: Option<String>,
+    /// Write down here what was really done, a JSON object for each request as it ends; /truth then has nothing
+    #[arg(long, value_name = "FILE")]
+    pub truth: Option<PathBuf>,
     /// Stand still: START:LENGTH, such as 5s:3s
     #[arg(long, value_name = "START:LENGTH")]
     pub freeze: Option<String>,
@@ -345,4 +361,15 @@ pub struct TokenServerArgs {
     /// Pace as an engine on the simulated GPU, as JSON
     #[arg(long, hide = true, value_name = "JSON", conflicts_with_all = ["ttft", "itl", "running"])]
     pub engine: Option<String>,
+}
+
+/// When a chat of the token server has a chunk with the role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// As soon as the request has come.
+    Early,
+    /// Right before the first text.
+    WithFirst,
+    /// Never.
+    None,
 }

@@ -21,9 +21,14 @@ pub fn own_program() -> std::io::Result<std::path::PathBuf> {
     }
 }
 
-/// First 16 hex digits of a SHA-256.
+/// A SHA-256 in hex digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Its first 16 digits.
 pub fn short_hash(bytes: &[u8]) -> String {
-    let mut h: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let mut h = sha256(bytes);
     h.truncate(16);
     h
 }

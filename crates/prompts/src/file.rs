@@ -7,7 +7,7 @@
 //! | `system` | instructions: a system message before the others; with `prompt`, the prompt becomes the user's message |
 //! | `max_tokens` | most tokens to generate, 1 or more; where it is absent, the caller's |
 //! | `id` | a name of the prompt |
-//! | `class` | a name for a kind of prompts, told apart in results |
+//! | `class` | a name for a kind of prompts, told apart in results; where some lines have one, those without are a class too |
 //! | `model` | the model or adapter to ask, where it is not the load's |
 //!
 //! Each line has `prompt` or `messages`; the rest is optional. Other fields, blank lines and comments are refused.
@@ -50,7 +50,7 @@ pub struct Entry {
     pub prompt: Prompt,
     /// Most tokens to generate.
     pub max_tokens: Option<u32>,
-    /// Index of its class in [`PromptFile::classes`].
+    /// Index of its class in [`PromptFile::classes`]; `None` where no line has one.
     pub class: Option<u16>,
     /// Index of its model in [`PromptFile::models`].
     pub model: Option<u16>,
@@ -83,6 +83,8 @@ const OTHER_NAMES: [(&str, &str); 13] = [
 ];
 /// Most classes, and most models, of a file.
 const MOST_NAMES: usize = 1000;
+/// Class of lines without one, where others have one.
+const NO_CLASS: &str = "(no class)";
 const TEXT: &str = "text, not empty";
 const MESSAGES: &str = "a list, not empty, of objects with `role` and `content`, such as {\"role\": \"user\", \"content\": \"Hello\"}";
 const TOKENS: &str = "a whole number from 1 to 16777216";
@@ -261,6 +263,12 @@ impl PromptFile {
                 class,
                 model,
             });
+        }
+        if !made.classes.is_empty() && made.entries.iter().any(|e| e.class.is_none()) {
+            // A file has a thousand names at most.
+            let rest = u16::try_from(made.classes.len()).unwrap_or(u16::MAX);
+            made.classes.push(NO_CLASS.to_owned());
+            made.entries.iter_mut().for_each(|e| e.class = e.class.or(Some(rest)));
         }
         Ok(made)
     }

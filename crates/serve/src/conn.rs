@@ -4,11 +4,9 @@ use crate::channel::Tls;
 use crate::delta::{Delta, skim};
 use crate::http::{Answer, Content, Head, Piece};
 use crate::sse::{Events, LONGEST};
+use cotenant_servers::Mask;
 use cotenant_store::serving::{Failure, FailureKind, RequestRecord as Record};
 use rustix::fd::OwnedFd;
-
-/// Bytes of an answer that a failure quotes.
-const QUOTED: usize = 4096;
 
 /// What a read led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +30,14 @@ pub(crate) struct Active {
     /// Content of the answer so far, where it is kept.
     pub text: String,
     keep_text: bool,
+    /// Secrets that no failure may tell.
+    mask: Mask,
     /// When each event with content came.
     pub stamps: Vec<u64>,
 }
 
 impl Active {
-    pub fn new(record: Record, deadline_ns: u64, keep_text: bool) -> Active {
+    pub fn new(record: Record, deadline_ns: u64, keep_text: bool, mask: Mask) -> Active {
         Active {
             record,
             deadline_ns,
@@ -47,6 +47,7 @@ impl Active {
             body: Vec::new(),
             text: String::new(),
             keep_text,
+            mask,
             stamps: Vec::new(),
         }
     }
@@ -58,8 +59,10 @@ impl Active {
         self.location = head.location;
     }
 
+    /// Notes why it failed, if nothing is noted yet. The detail must be whole: it is cut when it is without secrets.
     fn fail(&mut self, kind: FailureKind, detail: impl AsRef<str>) {
-        self.record.failure.get_or_insert_with(|| Failure::new(kind, detail));
+        let mask = &self.mask;
+        self.record.failure.get_or_insert_with(|| Failure::new(kind, mask.apply(detail.as_ref())));
     }
 
     /// One event of the stream; whether to read on.
@@ -77,7 +80,7 @@ impl Active {
                 true
             }
             Err(e) => {
-                let quoted = String::from_utf8_lossy(&data[..data.len().min(QUOTED)]).into_owned();
+                let quoted = String::from_utf8_lossy(data);
                 self.fail(FailureKind::Garbage, format!("an event is no JSON (byte {}): {quoted}", e.0));
                 false
             }
@@ -119,8 +122,8 @@ impl Active {
                 return;
             }
             status => {
-                let body = String::from_utf8_lossy(&self.body[..self.body.len().min(QUOTED)]).into_owned();
-                self.fail(FailureKind::Status, format!("{status}: {body}"));
+                let detail = format!("{status}: {}", String::from_utf8_lossy(&self.body));
+                self.fail(FailureKind::Status, detail);
                 return;
             }
         }
@@ -133,7 +136,7 @@ impl Active {
                 }
                 Ok(delta) => self.take(&delta, now),
                 Err(e) => {
-                    let quoted = String::from_utf8_lossy(&body[..body.len().min(QUOTED)]).into_owned();
+                    let quoted = String::from_utf8_lossy(&body);
                     self.fail(
                         FailureKind::Garbage,
                         format!("the answer is no JSON (byte {}): {quoted}", e.0),

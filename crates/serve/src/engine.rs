@@ -268,16 +268,16 @@ impl<'a> Engine<'a> {
             resent: false,
         };
         let deadline_ns = clock.now().saturating_add(s.tenant.timeout_ns);
-        let keep_text = s.tenant.keep_text;
+        let (keep_text, mask) = (s.tenant.keep_text, s.tenant.target.mask.clone());
         let mut active = match self.spare.pop() {
             Some(mut old) => {
                 let mut stamps = std::mem::take(&mut old.stamps);
                 stamps.clear();
-                *old = Active::new(record, deadline_ns, keep_text);
+                *old = Active::new(record, deadline_ns, keep_text, mask);
                 old.stamps = stamps;
                 old
             }
-            None => Box::new(Active::new(record, deadline_ns, keep_text)),
+            None => Box::new(Active::new(record, deadline_ns, keep_text, mask)),
         };
         s.busy += 1;
         self.busy += 1;

@@ -190,11 +190,8 @@ impl Answer {
                             Some(0) => Chunked::Trailer,
                             Some(n) => Chunked::Data(n),
                             None => {
-                                let line = String::from_utf8_lossy(line).chars().take(40).collect::<String>();
-                                return Err((
-                                    FailureKind::Garbage,
-                                    format!("`{line}` is no size of a chunk"),
-                                ));
+                                let line = String::from_utf8_lossy(line);
+                                return Err((FailureKind::Garbage, format!("no size of a chunk: {line}")));
                             }
                         },
                         Chunked::End if line.is_empty() => Chunked::Size,

@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_user_acts_when_the_answer_was_read_and_the_pause_is_over() {
         let bodies = |_: u64, _: &mut Vec<u8>| (1, 1);
-        let mut due = |think_ns, end_ns, now_ns| {
+        let due = |think_ns, end_ns, now_ns| {
             let mut users = Closed::new(bodies, 1, think_ns, 2, u64::MAX);
             users.take(&mut Vec::new());
             users.ended(&Record { end_ns, ..Record::default() }, "", now_ns);

@@ -1,7 +1,7 @@
 //! Where requests go.
 
 use crate::error::ServeError;
-use cotenant_servers::{http::Url, tls};
+use cotenant_servers::{Mask, http::Url, tls};
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -12,6 +12,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// Host whose certificate an encrypted connection wants; `None`: connections are not encrypted.
     pub(crate) tls: Option<String>,
+    /// What must be in nothing that is written down of answers: the values of headers, which a server may say back.
+    pub(crate) mask: Mask,
     /// Head of every request up to the value of `content-length`.
     head: Vec<u8>,
 }
@@ -54,7 +56,9 @@ impl Target {
             // A host without a possible certificate, or no certificates to trust, is better known before the first request.
             tls::connection(host).map_err(ServeError::Tls)?;
         }
-        Ok(Target { address, tls, head: head.into_bytes() })
+        // What stands before a space is a scheme, such as `Bearer`, and no secret.
+        let mask = Mask::new(headers.iter().filter_map(|(_, value)| value.rsplit(' ').next()));
+        Ok(Target { address, tls, mask, head: head.into_bytes() })
     }
 
     /// A whole request. Its number goes along as `x-request-id`, by which a server's log can be joined with records.

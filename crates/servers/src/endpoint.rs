@@ -2,6 +2,7 @@
 
 use crate::error::ServerError;
 use crate::http::{Answer, HttpError, Request, Url, send};
+use crate::mask::Mask;
 use crate::metrics::ServerState;
 use crate::preset::{Dialect, Preset};
 use serde_json::{Value, json};
@@ -78,6 +79,24 @@ impl Endpoint {
         self.key.as_deref()
     }
 
+    /// What must be in nothing that is written down of its answers: the key, which a server may say back.
+    pub fn mask(&self) -> Mask {
+        Mask::new(self.key())
+    }
+
+    /// The begin of an answer as a message shows it, without the key.
+    fn shown(&self, a: &Answer) -> String {
+        let text = self.mask().apply(&a.text());
+        let text = text.trim();
+        let short: String = text.chars().take(SHOWN).collect();
+        let (one_line, more) = (short.replace(['\n', '\r'], " "), short.len() < text.len());
+        match (one_line.is_empty(), more) {
+            (true, _) => "(nothing)".into(),
+            (_, true) => format!("{one_line}…"),
+            (_, false) => one_line,
+        }
+    }
+
     /// GETs a path, waiting at most `limit`.
     ///
     /// # Errors
@@ -142,10 +161,10 @@ impl Endpoint {
                 server: self.name.clone(),
                 path,
                 status: a.status,
-                answer: shown(&a),
+                answer: self.shown(&a),
                 lines: Vec::new(),
             })),
-            Ok(a) => Err(format!("{path}: status {}: {}", a.status, shown(&a))),
+            Ok(a) => Err(format!("{path}: status {}: {}", a.status, self.shown(&a))),
             Err(e) => Err(format!("{path}: failed to {e}")),
         }
     }
@@ -180,7 +199,7 @@ impl Endpoint {
         let (path, field) = self.dialect().version?;
         let answer = self.get(path, SMALL, &|| false).ok().filter(|a| a.status == 200)?;
         let value: Value = serde_json::from_slice(&answer.body).ok()?;
-        Some(value.get(field)?.as_str()?.to_owned())
+        Some(self.mask().apply(value.get(field)?.as_str()?))
     }
 
     /// Asks for a few tokens.
@@ -209,7 +228,7 @@ impl Endpoint {
                 server: self.name.clone(),
                 path,
                 status,
-                answer: shown(&answer),
+                answer: self.shown(&answer),
                 lines: Vec::new(),
             }),
         }
@@ -271,18 +290,6 @@ fn has_text(body: &[u8]) -> bool {
     texts.iter().any(said) || (choice.is_some() && counted)
 }
 
-fn shown(a: &Answer) -> String {
-    let text = a.text();
-    let text = text.trim();
-    let short: String = text.chars().take(SHOWN).collect();
-    let (one_line, more) = (short.replace(['\n', '\r'], " "), short.len() < text.len());
-    match (one_line.is_empty(), more) {
-        (true, _) => "(nothing)".into(),
-        (_, true) => format!("{one_line}…"),
-        (_, false) => one_line,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,6 +344,13 @@ mod tests {
 
     #[test]
     fn the_key_is_not_shown() {
-        assert!(!format!("{:?}", endpoint(Preset::Vllm)).contains("k-secret"));
+        let e = endpoint(Preset::Vllm);
+        assert!(!format!("{e:?}").contains("k-secret"));
+        // Also not where the cut goes through it.
+        for before in SHOWN - 10..SHOWN + 2 {
+            let body = format!("{}k-secret and more", "x".repeat(before)).into_bytes();
+            let shown = e.shown(&Answer { status: 401, body });
+            assert!(!shown.contains("k-s"), "{shown}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod endpoint;
 mod error;
 mod family;
 pub mod http;
+mod mask;
 mod memory;
 pub mod metrics;
 mod output;
@@ -27,6 +28,7 @@ pub mod tls;
 
 pub use endpoint::Endpoint;
 pub use error::{Exit, ServerError};
+pub use mask::Mask;
 pub use memory::{MemoryError, check_shares};
 pub use metrics::ServerState;
 pub use preset::{Dialect, Preset, UnknownPreset};

@@ -1,6 +1,7 @@
 //! A server's output: copied to its log without secrets, its last lines kept, and the few lines known that explain a
 //! failure.
 
+use crate::mask::Mask;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,10 +15,6 @@ const LAST_LINES: usize = 12;
 const LINE_CHARS: usize = 300;
 /// Longest line that is kept back until it is whole, in bytes.
 const LONGEST_LINE: usize = 1 << 16;
-/// Values shorter than this are no secrets: replacing them would garble the log.
-const SHORTEST_SECRET: usize = 4;
-/// What stands for a secret.
-const MASK: &str = "***";
 
 /// What was heard so far.
 #[derive(Debug, Default)]
@@ -70,59 +67,6 @@ impl Output {
         while !self.reader.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-    }
-}
-
-/// What to replace in output.
-#[derive(Clone, Default)]
-pub(crate) struct Mask(Vec<String>);
-
-impl std::fmt::Debug for Mask {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Mask({} secrets)", self.0.len())
-    }
-}
-
-impl Mask {
-    /// The values of environment variables named like `*_KEY`, `*_TOKEN`, `*_SECRET`, and of such options in a command
-    /// line.
-    pub(crate) fn of(env: impl Iterator<Item = (String, String)>, argv: &[String]) -> Mask {
-        let secret = |k: &str| {
-            let k = k.to_ascii_uppercase();
-            ["KEY", "TOKEN", "SECRET", "PASSWORD"].iter().any(|e| k == *e || k.ends_with(&format!("_{e}")))
-        };
-        let mut values: Vec<String> = env.filter(|(k, _)| secret(k)).map(|(_, v)| v).collect();
-        for (i, item) in argv.iter().enumerate() {
-            let (flag, inline) = match item.split_once('=') {
-                Some((flag, v)) => (flag, Some(v)),
-                None => (item.as_str(), None),
-            };
-            if ["api-key", "hf-token", "auth-token", "secret", "password"].iter().any(|e| flag.ends_with(e))
-                && flag.starts_with('-')
-            {
-                values.extend(inline.or(argv.get(i + 1).map(String::as_str)).map(str::to_owned));
-            }
-        }
-        // A value of several lines is written so, too: each line alone is replaced.
-        let lines = values.iter().flat_map(|v| v.lines()).map(|l| l.trim().to_owned());
-        let mut parts: Vec<String> = lines.filter(|l| l.len() >= SHORTEST_SECRET).collect();
-        // A longer one may begin with a shorter one, which must not break it up.
-        parts.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
-        parts.dedup();
-        Mask(parts)
-    }
-
-    fn apply(&self, text: &str) -> String {
-        let mut out = text.to_owned();
-        for s in self.0.iter().filter(|s| text.contains(s.as_str())) {
-            out = out.replace(s, MASK);
-        }
-        out
-    }
-
-    /// Bytes at the end of a part of a line that may be the begin of a secret.
-    fn overlap(&self) -> usize {
-        self.0.first().map_or(0, |s| s.len().saturating_sub(1))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::error::{Exit, ServerError};
 use crate::family::{Family, MARK};
-use crate::output::{Mask, Output};
+use crate::mask::Mask;
+use crate::output::Output;
 use crate::starter;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::cell::OnceCell;

@@ -20,7 +20,7 @@ use crate::serving::RequestLine;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Bytes that are read at once of a file of lines.
@@ -379,9 +379,21 @@ fn part_of(path: &Path) -> PathBuf {
 
 /// Replaces a file by rename, so that a reader sees the old or the new one.
 pub fn write_whole(path: &Path, text: &str) -> Result<(), StoreError> {
+    write_whole_by(path, |f| f.write_all(text.as_bytes()))
+}
+
+/// The same, of what `write` makes a piece at a time.
+pub(crate) fn write_whole_by(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<(), StoreError> {
     let part = part_of(path);
     let done = File::create(&part)
-        .and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()))
+        .and_then(|f| {
+            let mut f = BufWriter::new(f);
+            write(&mut f)?;
+            f.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+        })
         .and_then(|()| std::fs::rename(&part, path));
     if done.is_err() {
         let _ = std::fs::remove_file(&part);

@@ -3,11 +3,13 @@
 //! ```text
 //! runs/20261121T030405Z-load/
 //!   load.json        what was asked of which server; written first, never changed
+//!   schedule.csv     when requests were to be sent, of an open loop; written before the first of them
 //!   requests.jsonl   one line per request, as it ends
 //!   gaps.json        times between chunks, as sketches by second, or by several
 //!   client.json      how the driving went; written last
 //!   summary.json     derived; `cotenant report` makes it again
-//!   figures/         likewise
+//!   summary.csv, figures/
+//!                    likewise
 //!
 //! runs/20261121T030405Z-loads/
 //!   series.json      at which levels; written first, never changed
@@ -16,13 +18,14 @@
 //!                    derived
 //! ```
 
-use crate::folder::{fresh_folder, io_error, pretty, version, write_whole};
+use crate::folder::{fresh_folder, io_error, pretty, version, write_whole, write_whole_by};
 use crate::format::FORMAT;
 use crate::serving::{ClientOutcome, LoadManifest, LoadSummary, SeriesManifest, SeriesSummary};
 use crate::{RequestFile, StoreError};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The folder of a load that is being driven.
@@ -72,6 +75,19 @@ impl LoadFolder {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Writes when requests are to be sent, ns since the start.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn write_schedule(&self, times_ns: &[u64]) -> Result<(), StoreError> {
+        write_whole_by(&self.path.join("schedule.csv"), |f| {
+            f.write_all(b"index,intended_s\n")?;
+            (0..).zip(times_ns).try_for_each(|(index, ns): (u64, _)| {
+                writeln!(f, "{index},{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
+            })
+        })
     }
 
     /// The file that takes requests.

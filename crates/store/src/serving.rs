@@ -389,8 +389,24 @@ pub struct LoadSummary {
     /// Share of requests that kept the limits, where some were given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goodput: Option<Goodput>,
+    /// The same by class of requests, where there are several; of the first 32 of [`LoadManifest::classes`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassSummary>,
     /// How the client itself did.
     pub client: ClientRecord,
+}
+
+/// What the requests of one class gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClassSummary {
+    /// Its name.
+    pub name: String,
+    /// Requests of the window.
+    pub requests: u64,
+    /// Of them, those that failed.
+    pub failed: u64,
+    /// `ttft`, `tpot` and `e2e` of those that came back whole.
+    pub times: std::collections::BTreeMap<String, Spread>,
 }
 
 /// How the client that made the load did.
@@ -422,6 +438,9 @@ pub struct LoadManifest {
     /// Models and adapters that single requests ask instead, by [`RequestRecord::model`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
+    /// Names of the classes that single requests belong to, by [`RequestRecord::tag`]: those of a mix or of a file of prompts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     /// Version that the server tells.
     pub server_version: Option<String>,
     /// The server says that its tokens are simulated.
@@ -438,6 +457,15 @@ pub struct LoadManifest {
     pub open: bool,
     /// Seed of asks and arrivals.
     pub seed: u64,
+    /// Most requests (of an open loop of sessions: sessions) that were asked for; absent where only time ends the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// How long requests were to be sent, s; absent where only their number ends the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_s: Option<f64>,
+    /// Files that arrivals and prompts were made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<LoadFile>,
     /// Requests at the start that do not count.
     pub warmup: u64,
     /// The start-up is looked for and left out.
@@ -458,6 +486,17 @@ pub struct LoadManifest {
     pub level: Option<Level>,
     /// Where it comes from.
     pub provenance: crate::format::Provenance,
+}
+
+/// A file that a load was made of: enough to know it again, and not where it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LoadFile {
+    /// Option that named it, such as `--trace`.
+    pub option: String,
+    /// Its name without the folder.
+    pub name: String,
+    /// SHA-256 of what it holds, 64 hex digits.
+    pub sha256: String,
 }
 
 /// `client.json`: how the driving went. Written last.

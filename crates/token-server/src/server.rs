@@ -105,9 +105,11 @@ impl Handle {
         self.thread.as_ref().is_some_and(|t| !t.is_finished())
     }
 
-    /// Stops the server and waits for its thread. Connections are closed, answers under way are cut.
-    pub fn stop(mut self) {
+    /// Stops the server and waits for its thread. Connections are closed, answers under way are cut. What is returned are the
+    /// requests that had finished since [`Handle::truth`] was called last.
+    pub fn stop(mut self) -> Vec<Truth> {
         self.end();
+        self.ledger.take()
     }
 
     fn end(&mut self) {

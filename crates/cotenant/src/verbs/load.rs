@@ -3,21 +3,21 @@
 use crate::cli::LoadArgs;
 use crate::exit::{Code, Failure};
 use cotenant_lab::backend::TrialError;
-use cotenant_lab::provenance::{gather, rfc3339};
+use cotenant_lab::provenance::{gather, rfc3339, sha256};
 use cotenant_lab::serving::{
-    Check, Levels, LoadOptions, VocabularyChoice, drive, parse_levels, parse_slo, parse_time, search,
-    self_test, verdict,
+    Check, Levels, LoadOptions, LoadSource, VocabularyChoice, drive, parse_levels, parse_slo, parse_time,
+    search, self_test, verdict,
 };
 use cotenant_load::stream_seed;
 use cotenant_report::serving::{
-    LoadSide, derive_load, render_load, render_series, series_csv, series_figures, served_by,
+    LoadSide, derive_load, load_csv, render_load, render_series, series_csv, series_figures, served_by,
     summarize_series, summarize_stored,
 };
 use cotenant_servers::{External, Preset, ServerError};
 use cotenant_store::format::FORMAT;
 use cotenant_store::serving::{
-    ClientOutcome, Level, LevelOf, LoadManifest, LoadSummary, SearchRecord, SeriesManifest, SeriesSummary,
-    Slo,
+    ClientOutcome, Level, LevelOf, LoadFile, LoadManifest, LoadSummary, SearchRecord, SeriesManifest,
+    SeriesSummary, Slo,
 };
 use cotenant_store::{LoadFolder, SeriesFolder, write_derived};
 use std::path::{Path, PathBuf};
@@ -100,6 +100,24 @@ fn options(a: &LoadArgs) -> Result<LoadOptions, Failure> {
     })
 }
 
+/// The files that a load is made of.
+fn files(a: &LoadArgs, o: &LoadOptions) -> Vec<LoadFile> {
+    let tokenizer = match &o.vocabulary {
+        VocabularyChoice::Tokenizer(json) => Some(json),
+        _ => None,
+    };
+    let all = [
+        ("--trace", &a.trace, o.trace.as_ref()),
+        ("--prompts", &a.prompts, o.prompts.as_ref()),
+        ("--tokenizer", &a.tokenizer, tokenizer),
+    ];
+    let file = |(option, path, text): (&str, &Option<PathBuf>, Option<&String>)| {
+        let name = path.as_ref()?.file_name()?.to_string_lossy().into_owned();
+        Some(LoadFile { option: option.to_owned(), name, sha256: sha256(text?.as_bytes()) })
+    };
+    all.into_iter().filter_map(file).collect()
+}
+
 /// Whether the server is our token server, whatever preset was given: it names itself in its list of models.
 fn tells_simulated(server: &External) -> bool {
     let endpoint = server.endpoint();
@@ -114,6 +132,7 @@ struct Ground<'a> {
     model: String,
     version: Option<String>,
     simulated: bool,
+    files: Vec<LoadFile>,
     slo: Option<Slo>,
     stop: &'a dyn Fn() -> bool,
 }
@@ -156,6 +175,7 @@ impl Ground<'_> {
         let m = &mut planned.manifest;
         (m.server_version, m.simulated) = (self.version.clone(), self.simulated);
         (m.warmup, m.steady, m.slo) = (a.warmup, !a.whole, self.slo);
+        m.files.clone_from(&self.files);
         let folder = match place {
             Place::Alone => LoadFolder::create(&a.out, &stamp(), m)?,
             Place::In(series, number, level) => {
@@ -163,6 +183,9 @@ impl Ground<'_> {
                 LoadFolder::create_in(series, &format!("{number:03}"), m)?
             }
         };
+        if let LoadSource::Open { times } = &planned.load.source {
+            folder.write_schedule(times)?;
+        }
         let driven =
             drive(vec![planned.load], u64::MAX, folder.requests()?, self.stop).map_err(|e| match e {
                 TrialError::Interrupted => Failure::new(Code::Interrupted, e.to_string()),
@@ -212,7 +235,8 @@ pub fn load(a: LoadArgs) -> Result<Code, Failure> {
         .or_else(|| ready.served.first().cloned())
         .ok_or_else(|| bad("know the model: the server lists none; give --model NAME"))?;
     let simulated = tells_simulated(&server);
-    let ground = Ground { args: &a, server, model, version: ready.version, simulated, slo, stop: &stop };
+    let (version, files) = (ready.version, files(&a, &options));
+    let ground = Ground { args: &a, server, model, version, simulated, files, slo, stop: &stop };
     match series {
         Some(manifest) => drive_series(&ground, &mut options, &manifest),
         None => {
@@ -454,6 +478,7 @@ pub fn summarize_folder(path: &Path) -> Result<Summarised, Failure> {
     let stored = LoadFolder::load(path)?;
     let (summary, figures) = derive_load(&stored)?;
     LoadFolder::write_summary(path, &summary)?;
+    write_derived(path, "summary.csv", &load_csv(&summary))?;
     for (name, svg) in figures {
         write_derived(path, &format!("figures/{name}"), &svg)?;
     }

@@ -1,9 +1,10 @@
 //! What `cotenant load` sends beyond single requests of one model: sessions, several models, rates of windows.
 
 use crate::loads::{load, only_folder, paced, server};
-use crate::room::json_lines;
+use crate::room::{EXE, json_lines};
 use cotenant_token_server::{Fault, Options};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 const SHORT: [&str; 6] = ["--output-tokens", "6", "--prompt-tokens", "10", "--vocabulary", "words"];
 
@@ -95,6 +96,44 @@ fn requests_are_drawn_for_models_by_weight() {
 }
 
 #[test]
+fn classes_of_a_mix_and_of_a_file_are_told_apart() {
+    let server = server(paced());
+    let (room, out) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let prompts = room.path().join("prompts.jsonl");
+    let line = |class: &str, tokens: u32| format!("{{\"prompt\": \"a\", \"max_tokens\": {tokens}{class}}}\n");
+    let text = line(", \"class\": \"brief\"", 2) + &line(", \"class\": \"wordy\"", 30) + &line("", 9);
+    std::fs::write(&prompts, text).expect("written");
+    let file = prompts.to_str().expect("a path");
+    let how = ["--concurrency", "2", "--requests", "30", "--whole", "--prompts", file];
+    let (code, said, err) = load(&server.url(), out.path(), &how);
+    assert_eq!(code, 0, "{said}{err}");
+    for part in ["by class, ms", "brief", "wordy", "(no class)"] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+    let read = |folder: &Path, name: &str| -> serde_json::Value {
+        serde_json::from_str(&std::fs::read_to_string(folder.join(name)).expect("written")).expect("JSON")
+    };
+    let folder = only_folder(out.path());
+    assert_eq!(read(&folder, "load.json")["classes"], serde_json::json!(["brief", "wordy", "(no class)"]));
+    let classes = read(&folder, "summary.json")["classes"].clone();
+    let of = |i: usize| classes[i]["times"]["e2e"]["p50"]["value"].as_f64().expect("measured");
+    assert_eq!([0, 1, 2].map(|i| number(&classes[i], "requests")), [10, 10, 10]);
+    // 8 ms to the first token and 1 ms for each other one.
+    assert!(of(0) >= 8.9 && of(2) >= 15.9 && of(1) >= 36.9 && of(0) < of(2) && of(2) < of(1), "{classes}");
+
+    let out = tempfile::tempdir().expect("a folder");
+    let mix =
+        ["--concurrency", "8", "--requests", "40", "--mix", "short=1,medium=1", "--vocabulary", "words"];
+    let (code, said, err) = load(&server.url(), out.path(), &mix);
+    assert_eq!(code, 0, "{said}{err}");
+    assert!(said.contains("by class, ms") && said.contains("medium"), "{said}");
+    assert_eq!(
+        read(&only_folder(out.path()), "load.json")["classes"],
+        serde_json::json!(["short", "medium"])
+    );
+}
+
+#[test]
 fn requests_are_drawn_at_the_rates_of_windows() {
     let server = server(paced());
     let (room, out) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
@@ -119,6 +158,80 @@ fn requests_are_drawn_at_the_rates_of_windows() {
         (all.len(), all.iter().filter(|r| number(r, "intended_ns") >= 1_000_000_000).count()),
         (40, 0)
     );
+}
+
+/// Rows of a schedule: number and time, ns.
+fn schedule(folder: &Path) -> Vec<(u64, u64)> {
+    let text = std::fs::read_to_string(folder.join("schedule.csv")).expect("there from the start");
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("index,intended_s"));
+    let row = |l: &str| {
+        let (index, at) = l.split_once(',').expect("two cells");
+        let (s, ns) = at.split_once('.').expect("nanoseconds");
+        assert_eq!(ns.len(), 9, "{l}");
+        let number = |t: &str| t.parse::<u64>().expect("a number");
+        (number(index), number(s) * 1_000_000_000 + number(ns))
+    };
+    lines.map(row).collect()
+}
+
+#[test]
+fn the_schedule_and_what_it_is_made_of_are_kept_before_the_first_request() {
+    let server = server(paced());
+    let (room, out) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let path = |name: &str, text: &str| {
+        let path = room.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("a path").to_owned()
+    };
+    let trace = path("trace.csv", "0,40,1.0,Gamma,1,0.025\n");
+    let prompts = path("prompts.jsonl", "{\"prompt\": \"a\"}\n");
+    let how = ["--trace", &trace, "--prompts", &prompts, "--duration", "900ms"];
+    let (code, said, err) = load(&server.url(), out.path(), &[&["--output-tokens", "2"][..], &how].concat());
+    assert_eq!(code, 0, "{said}{err}");
+    let folder = only_folder(out.path());
+    let mut sent: Vec<(u64, u64)> = json_lines(&folder.join("requests.jsonl"))
+        .iter()
+        .map(|r| (number(r, "index"), number(r, "intended_ns")))
+        .collect();
+    sent.sort_unstable();
+    assert!(sent.len() > 20);
+    assert_eq!(schedule(&folder), sent);
+    let manifest = std::fs::read_to_string(folder.join("load.json")).expect("written");
+    assert!(
+        !manifest.contains(room.path().to_str().expect("a path")),
+        "no folder of this machine: {manifest}"
+    );
+    let m: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
+    assert_eq!((m["duration_s"].as_f64(), m["requests"].as_u64()), (Some(0.9), None));
+    // Of `printf '{"prompt": "a"}\n' | sha256sum`.
+    let known = "8a8c2da9cd6156c411e04714ce81cde2425df195083077b23550021445caf826";
+    let files = m["files"].as_array().expect("two files");
+    let facts = |i: usize| (files[i]["option"].as_str(), files[i]["name"].as_str());
+    assert_eq!(
+        (facts(0), facts(1)),
+        ((Some("--trace"), Some("trace.csv")), (Some("--prompts"), Some("prompts.jsonl")))
+    );
+    assert_eq!(files[1]["sha256"], known);
+
+    // A load that is killed has the times that it did not come to.
+    let out = tempfile::tempdir().expect("a folder");
+    let mut c = std::process::Command::new(EXE);
+    c.args(["load", &server.url(), "--rate", "20", "--duration", "60s", "--out"]).arg(out.path()).args(SHORT);
+    let quiet = std::process::Stdio::null;
+    let mut child = c.stdout(quiet()).stderr(quiet()).spawn().expect("it starts");
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    child.kill().expect("killed");
+    child.wait().expect("it ends");
+    let all = schedule(&only_folder(out.path()));
+    assert!(all.len() > 900 && all.is_sorted_by_key(|r| r.1), "{}", all.len());
+
+    // Users of a closed loop have no times of their own.
+    let out = tempfile::tempdir().expect("a folder");
+    let how = ["--concurrency", "2", "--requests", "4"];
+    let (code, said, err) = load(&server.url(), out.path(), &[&SHORT[..], &how].concat());
+    assert_eq!(code, 0, "{said}{err}");
+    assert!(!only_folder(out.path()).join("schedule.csv").exists());
 }
 
 #[test]

@@ -168,6 +168,11 @@ fn a_closed_loop_is_summarised_and_its_folder_can_be_reported_again() {
         let r: serde_json::Value = serde_json::from_str(line).expect("JSON");
         assert_eq!((r["output_tokens"].as_u64(), r["prompt_tokens"].as_u64()), (Some(6), Some(20)), "{r}");
     }
+    let table = std::fs::read_to_string(folder.join("summary.csv")).expect("written");
+    assert!(
+        table.starts_with("name,unit,statistic,value,low,high,class\nrequests,requests,count,120,,,\n"),
+        "{table}"
+    );
     let summary = std::fs::read_to_string(folder.join("summary.json")).expect("written");
     std::fs::remove_file(folder.join("summary.json")).expect("removed");
     let again = cotenant().arg("report").arg(&folder).output().expect("it runs");
@@ -334,35 +339,6 @@ fn a_server_that_is_not_there_or_lacks_the_model_is_named() {
     }
 }
 
-#[test]
-fn a_key_reaches_the_server_and_nothing_else() {
-    let key = "sk-not-for-any-file";
-    let server = server(Options { api_key: Some(key.into()), ..Options::default() });
-    let out = tempfile::tempdir().expect("a folder");
-    let args = ["--concurrency", "2", "--requests", "12", "--vocabulary", "words"];
-    let (code, _, err) = load(&server.url(), out.path(), &args);
-    assert_ne!(code, 0, "without the key nothing works");
-    assert!(err.contains("401"), "{err}");
-    let mut c = cotenant();
-    c.env("MY_KEY", key)
-        .args(["load", &server.url(), "--api-key-env", "MY_KEY", "--out"])
-        .arg(out.path())
-        .args(args);
-    let done = c.output().expect("it runs");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let mut all = vec![done.stdout, done.stderr];
-    let mut folders = vec![only_folder(out.path())];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("there") {
-            let path = entry.expect("read").path();
-            if path.is_dir() { folders.push(path) } else { all.push(std::fs::read(path).expect("read")) }
-        }
-    }
-    for bytes in all {
-        assert!(!String::from_utf8_lossy(&bytes).contains(key));
-    }
-}
-
 /// A load that lasts for a minute where nobody ends it.
 fn a_minute(server: &Handle, out: &Path) -> Command {
     let mut c = cotenant();
@@ -405,29 +381,4 @@ fn a_killed_load_leaves_whole_lines_that_can_be_reported() {
     let again = cotenant().arg("report").arg(only_folder(out.path())).output().expect("it runs");
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
     assert!(String::from_utf8_lossy(&again.stdout).contains("TTFT"));
-}
-
-#[test]
-fn the_token_server_serves_until_it_is_told_to_stop() {
-    use std::io::{BufRead, BufReader};
-    use std::process::Stdio;
-    let mut c = cotenant();
-    c.args(["token-server", "--ttft", "5ms", "--itl", "1ms", "--model", "m"]).stdout(Stdio::piped());
-    let mut child = c.spawn().expect("it starts");
-    let mut url = String::new();
-    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut url).expect("it says where it is");
-    let out = tempfile::tempdir().expect("a folder");
-    let args = ["--concurrency", "2", "--requests", "12", "--preset", "token-server", "--output-tokens", "4"];
-    let (code, said, err) = load(url.trim(), out.path(), &args);
-    assert_eq!(code, 0, "{said}{err}");
-    assert!(said.starts_with("m on http://127.0.0.1:"), "{said}");
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("sent");
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
-    let (code, _, err) = {
-        let mut c = cotenant();
-        let done = c.args(["token-server", "--freeze", "5s"]).output().expect("it runs");
-        (done.status.code(), done.stdout, String::from_utf8_lossy(&done.stderr).into_owned())
-    };
-    assert!(code == Some(3) && err.contains("START:LENGTH"), "{err}");
 }

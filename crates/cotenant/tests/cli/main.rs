@@ -11,6 +11,8 @@ mod programs;
 mod real_servers;
 mod resume;
 mod room;
+mod secrets;
 mod servers;
 mod tls;
+mod token_server;
 mod verbs;

@@ -62,7 +62,7 @@ fn tokens_of(
     };
     let answer = send(&request, &|| false).map_err(|e| fail(e.to_string()))?;
     if answer.status != 200 {
-        let said: String = answer.text().chars().take(200).collect();
+        let said: String = endpoint.mask().apply(&answer.text()).chars().take(200).collect();
         let why = format!("the server answered {}: {said}", answer.status);
         return if matches!(answer.status, 400 | 413 | 422) { Ok(Err(why)) } else { Err(fail(why)) };
     }

@@ -19,10 +19,13 @@ fn lines_become_asks_in_order_over_and_over() {
     let file = Arc::new(PromptFile::parse(FILE).expect("a file"));
     assert_eq!(file.entries()[0].id.as_deref(), Some("story"));
     let mut asks = Asks::file(Arc::clone(&file), Order::InOrder, 0, 64).expect("asks");
-    assert_eq!(asks.classes(), ["short", "chat"]);
+    assert_eq!(asks.classes(), ["short", "chat", "(no class)"]);
     let all: Vec<_> = (0..5).map(|_| asks.get().expect("an ask")).collect();
     assert_eq!(all.iter().map(|a| a.max_tokens).collect::<Vec<_>>(), [12, 64, 64, 64, 12]);
-    assert_eq!(all.iter().map(|a| a.class).collect::<Vec<_>>(), [Some(0), Some(1), Some(0), None, Some(0)]);
+    assert_eq!(
+        all.iter().map(|a| a.class).collect::<Vec<_>>(),
+        [Some(0), Some(1), Some(0), Some(2), Some(0)]
+    );
     assert_eq!(all[0].prompt, Prompt::Text("Once upon a time".into()));
     assert_eq!((all[4].index, &all[4].prompt), (4, &all[0].prompt));
     let message = |role, content: &str| Message { role, content: content.to_owned() };

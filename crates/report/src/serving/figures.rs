@@ -1,10 +1,11 @@
 //! Figures of one load: how its times are distributed, and how it went.
 
 use super::sample::{Bound, Sample};
-use super::summary::{E2E, TPOT, TTFT, summarize_both, times};
+use super::summary::{E2E, TPOT, TTFT, gaps_of, summarize_both, times};
 use super::window::Survey;
 use crate::figure::{Axis, CurveFigure, CurvePanel, Figure, Frame, PlainCurve};
 use crate::svg::Embed;
+use cotenant_stats::Gaps;
 use cotenant_store::serving::{LoadManifest, LoadSummary, RequestRecord, Slo};
 use cotenant_store::{Requests, StoreError, StoredLoad};
 
@@ -26,8 +27,8 @@ pub fn load_frame(m: &LoadManifest, title: String) -> Frame {
     }
 }
 
-/// Summary of a stored load, and its figures by file name: empirical distributions of the times of the window's requests, and the
-/// load over time.
+/// Summary of a stored load, and its figures by file name: empirical distributions of the times of the window's requests and of the
+/// gaps between chunks, and the load over time.
 ///
 /// # Errors
 /// Those of walking over the requests.
@@ -52,7 +53,7 @@ pub(super) fn draw<R: Requests>(
 ) -> Result<[CurveFigure; 2], StoreError> {
     let mut course = Course::new(survey);
     stored.requests.each(&mut |r| course.add(r))?;
-    Ok([course.distributions(&stored.manifest), course.over_time(&stored.manifest)])
+    Ok([course.distributions(&stored.manifest, &gaps_of(stored)), course.over_time(&stored.manifest)])
 }
 
 fn axis(label: &str, log: bool, zero: bool) -> Axis {
@@ -113,27 +114,33 @@ impl<'s> Course<'s> {
         }
     }
 
-    fn distributions(&self, m: &LoadManifest) -> CurveFigure {
+    fn distributions(&self, m: &LoadManifest, gaps: &Gaps) -> CurveFigure {
         let limit = |f: fn(&Slo) -> Option<f64>| {
             m.slo.as_ref().and_then(f).map(|ms| (ms, "limit".to_owned())).into_iter().collect::<Vec<_>>()
         };
+        let window = &self.survey.window;
+        let itl = gaps.blocks(window.from_ns, window.to_ns, 1).0.into_iter().next().unwrap_or_default();
+        let itl = Sample::Counted(itl);
+        let [ttft, tpot, e2e] = &self.times;
+        let (of_requests, of_gaps) = ("share of requests", "share of gaps");
         let rows = [
-            ("time to first token, from the intended time, ms", limit(|s| s.ttft_ms)),
-            ("time per output token, ms", limit(|s| s.tpot_ms)),
-            ("end to end, from the intended time, ms", limit(|s| s.e2e_ms)),
+            (ttft, of_requests, "time to first token, from the intended time, ms", limit(|s| s.ttft_ms)),
+            (tpot, of_requests, "time per output token, ms", limit(|s| s.tpot_ms)),
+            (&itl, of_gaps, "time between chunks with content, ms", Vec::new()),
+            (e2e, of_requests, "end to end, from the intended time, ms", limit(|s| s.e2e_ms)),
         ];
         let shares = || (0..=POINTS).map(|i| i as f64 / POINTS as f64);
-        let panels = self.times.iter().zip(rows).filter_map(|(sample, (label, guides))| {
+        let panels = rows.into_iter().filter_map(|(sample, share, label, guides)| {
             let points = sample.quantiles(shares())?.into_iter().zip(shares()).collect();
             Some(CurvePanel {
                 x: axis(label, false, false),
-                y: axis("share of requests", false, true),
+                y: axis(share, false, true),
                 curves: vec![PlainCurve { name: String::new(), colour: 0, points }],
                 guides,
             })
         });
         CurveFigure {
-            frame: load_frame(m, "Distributions of the times of requests".into()),
+            frame: load_frame(m, "Distributions of the times of requests and chunks".into()),
             panels: panels.collect(),
         }
     }

@@ -1,6 +1,7 @@
 //! Loads at several levels: from their summaries to a table, a file for other programs, and figures.
 
 use super::figures::load_frame;
+use super::rows::csv_text;
 use super::table::number;
 use crate::figure::{Axis, Figure, Guide, LineFigure, Point, Role, Series};
 use crate::svg::Embed;
@@ -181,18 +182,15 @@ fn words(v: LevelVerdict) -> &'static str {
 
 /// Every number of every level, a row for each: `level`, `loads`, `metric`, `value`, `low`, `high`.
 pub fn series_csv(m: &SeriesManifest, s: &SeriesSummary) -> String {
-    let mut out = csv::Writer::from_writer(Vec::new());
     let over = match m.over {
         LevelOf::Rate => "rate",
         LevelOf::Concurrency => "concurrency",
     };
-    // Writing to memory does not fail, and all rows are as long as the head.
-    let _ = out.write_record([over, "loads", "metric", "value", "low", "high"]);
+    let mut rows = Vec::new();
     for p in &s.points {
         let mut row = |name: &str, r: Ranged| {
-            let numbers = [r.value, r.low, r.high].map(|v| v.to_string());
-            let start = [p.level.to_string(), p.loads.to_string(), name.to_owned()];
-            let _ = out.write_record(start.iter().chain(&numbers));
+            let [value, low, high] = [r.value, r.low, r.high].map(|v| v.to_string());
+            rows.push([p.level.to_string(), p.loads.to_string(), name.to_owned(), value, low, high]);
         };
         for (name, r) in &p.metrics {
             row(name, *r);
@@ -202,7 +200,7 @@ pub fn series_csv(m: &SeriesManifest, s: &SeriesSummary) -> String {
             row(name, Ranged { value: n, low: n, high: n });
         }
     }
-    out.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+    csv_text([over, "loads", "metric", "value", "low", "high"], rows)
 }
 
 /// Throughput, latency and goodput against the level: files by name.

@@ -2,6 +2,7 @@
 //! does not grow with the number of requests beyond a bound ([`Bound`]).
 
 use super::Choice;
+use super::classes::Classes;
 use super::sample::{BLOCKS, Blocks, Bound, Stretches, ranged, spread_of_sketches};
 use super::window::Survey;
 use cotenant_stats::{Bootstrap, Gaps, Grouped};
@@ -116,6 +117,7 @@ struct Totals<'s> {
     survey: &'s Survey,
     slo: Option<Slo>,
     times: [Option<Blocks>; TIMES.len()],
+    by_class: Classes,
     /// 1 for each request that kept the limits, 0 for each other.
     kept: Blocks,
     good: u64,
@@ -138,11 +140,12 @@ struct Totals<'s> {
 }
 
 impl<'s> Totals<'s> {
-    fn new(survey: &'s Survey, slo: Option<Slo>) -> Totals<'s> {
+    fn new(survey: &'s Survey, slo: Option<Slo>, classes: &[String]) -> Totals<'s> {
         Totals {
             survey,
             slo,
             times: [const { None }; TIMES.len()],
+            by_class: Classes::new(classes),
             kept: Blocks::new(Stretches::of(&survey.window), survey.each),
             good: 0,
             counted: 0,
@@ -186,6 +189,7 @@ impl<'s> Totals<'s> {
             let blocks = blocks.get_or_insert_with(|| Blocks::new(stretches, self.survey.each));
             blocks.push(r.intended_ns, value);
         }
+        self.by_class.add(self.survey, r, &times);
         if let Some(slo) = self.slo {
             let kept = good(r, &times, slo);
             self.good += u64::from(kept);
@@ -285,18 +289,19 @@ pub fn summarize_load(
     client: ClientFacts,
 ) -> Result<LoadSummary, StoreError> {
     let survey = Survey::of(requests, options.window, Bound::default())?;
-    summarize_surveyed(requests, &survey, gaps, options.slo, client)
+    summarize_surveyed(requests, &survey, gaps, options.slo, &[], client)
 }
 
-/// The second walk.
+/// The second walk. `classes` are the names of the classes that requests belong to.
 pub(super) fn summarize_surveyed(
     requests: &dyn Requests,
     survey: &Survey,
     gaps: &Gaps,
     slo: Option<Slo>,
+    classes: &[String],
     client: ClientFacts,
 ) -> Result<LoadSummary, StoreError> {
-    let mut t = Totals::new(survey, slo);
+    let mut t = Totals::new(survey, slo, classes);
     requests.each(&mut |r| t.add(r))?;
 
     let window = &survey.window;
@@ -331,6 +336,7 @@ pub(super) fn summarize_surveyed(
         prompt_tokens: t.prompt_tokens.value(),
         output_tokens: t.output_tokens.value(),
         goodput: t.goodput(offered_per_s),
+        classes: t.by_class.summaries(),
         client: ClientRecord {
             cpu_s_per_1000: client.cpu_ns as f64 / 1e6 / survey.requests.max(1) as f64,
             cpu_share: share(client.cpu_ns),
@@ -364,7 +370,7 @@ pub(super) fn summarize_both<R: Requests>(
         false => Choice::Whole { warmup: m.warmup },
     };
     let survey = Survey::of(&stored.requests, window, bound)?;
-    let gaps: Gaps = stored.gaps.as_deref().and_then(|g| serde_json::from_str(g).ok()).unwrap_or_default();
+    let gaps = gaps_of(stored);
     let facts = match &stored.client {
         Some(c) => ClientFacts {
             wall_ns: c.wall_ns,
@@ -381,6 +387,11 @@ pub(super) fn summarize_both<R: Requests>(
             writer_wait_ns: 0,
         },
     };
-    let summary = summarize_surveyed(&stored.requests, &survey, &gaps, m.slo, facts)?;
+    let summary = summarize_surveyed(&stored.requests, &survey, &gaps, m.slo, &m.classes, facts)?;
     Ok((survey, summary))
+}
+
+/// The gaps between chunks of a stored load; none of one that did not come to its end.
+pub(super) fn gaps_of<R>(stored: &StoredLoad<R>) -> Gaps {
+    stored.gaps.as_deref().and_then(|g| serde_json::from_str(g).ok()).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! The table of a load.
 
 use crate::table::TableOptions;
-use cotenant_store::serving::{LoadManifest, LoadSummary, Ranged, Spread};
+use cotenant_store::serving::{ClassSummary, LoadManifest, LoadSummary, Ranged, Spread};
 use std::fmt::Write as _;
 
 /// Name, heading and what it is of each time, in the table's order.
@@ -100,6 +100,9 @@ pub fn render_load(s: &LoadSummary) -> String {
         }
     }
     let _ = writeln!(out, "{table}");
+    if !s.classes.is_empty() {
+        let _ = writeln!(out, "{}", by_class(&s.classes));
+    }
     if s.bucketed {
         out.push_str(
             "requests are too many to hold each: quantiles are of counts in buckets, right to 0.27 %\n",
@@ -123,4 +126,29 @@ fn row(heading: &str, t: &Spread) -> Vec<String> {
     cells.push(number(t.p999.value));
     cells.push(number(t.max));
     cells
+}
+
+/// The classes of a load, a row for each.
+fn by_class(classes: &[ClassSummary]) -> comfy_table::Table {
+    let head = [
+        "by class, ms",
+        "requests",
+        "failed",
+        "TTFT p50",
+        "TTFT p99",
+        "TPOT p50",
+        "TPOT p99",
+        "end to end p50",
+        "end to end p99",
+    ];
+    let mut table = crate::table::table(TableOptions::default(), &head, &[1, 2, 3, 4, 5, 6, 7, 8]);
+    for c in classes {
+        let mut row = vec![c.name.clone(), c.requests.to_string(), c.failed.to_string()];
+        for name in ["ttft", "tpot", "e2e"] {
+            let of = |value: fn(&Spread) -> f64| c.times.get(name).map(value).map(number).unwrap_or_default();
+            row.extend([of(|t| t.p50.value), of(|t| t.p99.value)]);
+        }
+        table.add_row(row);
+    }
+    table
 }

@@ -80,6 +80,67 @@ fn a_steady_load_has_the_times_and_rates_that_it_was_made_of() {
 }
 
 #[test]
+fn every_number_of_a_summary_is_a_row() {
+    let mut records: Vec<_> = (0..100).map(|i| request(i, i * 100, 0, 50, 20)).collect();
+    records[7].failure = Some(Failure::new(FailureKind::ClosedEarly, "x"));
+    let slo = Slo { ttft_ms: Some(100.0), ..Slo::default() };
+    let s = summary(&records, Choice::Whole { warmup: 0 }, Some(slo));
+    let text = load_csv(&s);
+    let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split(',').collect()).collect();
+    assert_eq!(rows[0], ["name", "unit", "statistic", "value", "low", "high", "class"]);
+    assert!(rows.iter().all(|r| r.len() == 7), "{text}");
+    let of = |name: &str, statistic: &str| {
+        let row = rows.iter().find(|r| r[0] == name && r[2] == statistic).expect(name);
+        (row[1], [3, 4, 5].map(|i| row[i].parse::<f64>().ok()))
+    };
+    let p99 = s.times["tpot"].p99;
+    assert_eq!(of("tpot", "p99"), ("ms", [Some(p99.value), Some(p99.low), Some(p99.high)]));
+    assert_eq!(of("ttft", "n"), ("values", [Some(99.0), None, None]));
+    assert_eq!(of("failed.closed-early", "count"), ("requests", [Some(1.0), None, None]));
+    assert_eq!(of("slo_share", "mean").1[0], Some(0.99));
+    // Nothing of the summary's times is left out.
+    assert_eq!(rows.iter().filter(|r| r[2] == "p99.9").count(), s.times.len());
+}
+
+#[test]
+fn classes_are_told_apart_where_there_are_several() {
+    let (mut manifest, _) = load_at(1.0, 0, 20);
+    let tag = |i: u64| if i.is_multiple_of(4) { 2 } else { 0 };
+    // Every fourth is long: TTFT 90 ms instead of 50, 30 tokens instead of 5. One of those fails.
+    let mut requests: Vec<_> = (0..80)
+        .map(|i| match tag(i) {
+            0 => request(i, i * 100, 0, 50, 5),
+            tag => RequestRecord { tag, ..request(i, i * 100, 0, 90, 30) },
+        })
+        .collect();
+    requests[4].failure = Some(Failure::new(FailureKind::Timeout, "x"));
+    let summarize = |names: &[&str]| {
+        let classes = names.iter().map(|n| (*n).to_owned()).collect();
+        let manifest = LoadManifest { classes, ..manifest.clone() };
+        let stored =
+            cotenant_store::StoredLoad { manifest, requests: requests.clone(), gaps: None, client: None };
+        summarize_stored(&stored).expect("from memory")
+    };
+    let s = summarize(&["short", "unused", "long"]);
+    let facts: Vec<_> = s.classes.iter().map(|c| (c.name.as_str(), c.requests, c.failed)).collect();
+    assert_eq!(facts, [("short", 60, 0), ("long", 20, 1)]);
+    near(s.classes[0].times["ttft"].p99.value, 50.0, 1e-9);
+    near(s.classes[1].times["ttft"].p50.value, 90.0, 1e-9);
+    near(s.classes[1].times["e2e"].mean.value, 90.0 + 290.0 + 5.0, 1e-9);
+    assert_eq!(s.classes[1].times["tpot"].n, 19);
+    let table = render_load(&s);
+    assert!(table.contains("by class, ms") && table.contains("long"), "{table}");
+    assert!(load_csv(&s).contains("\nttft,ms,p50,90,90,90,long\n"), "{}", load_csv(&s));
+    // One class is all requests, and none is none.
+    for names in [&["all"][..], &[]] {
+        let s = summarize(names);
+        assert!(s.classes.is_empty() && !render_load(&s).contains("by class"));
+    }
+    manifest.classes.clear();
+    assert!(!serde_json::to_string(&manifest).expect("printed").contains("classes"));
+}
+
+#[test]
 fn lateness_is_part_of_latency_and_is_told() {
     let records: Vec<_> = (0..100).map(|i| request(i, i * 100, 8, 50, 5)).collect();
     let s = summary(&records, Choice::Whole { warmup: 0 }, None);
@@ -215,7 +276,15 @@ fn a_level_that_keeps_the_limits_above_one_that_does_not_is_not_what_was_found()
 fn a_load_is_drawn_by_its_times_and_over_time() {
     let (manifest, _) = load_at(1.0, 0, 20);
     let requests: Vec<_> = (0..40).map(|i| request(i, i * 100, 0, 20 + i, 20)).collect();
-    let stored = cotenant_store::StoredLoad { manifest, requests, gaps: None, client: None };
+    let mut gaps = Gaps::default();
+    for r in &requests {
+        let first = r.first_content_ns.unwrap_or(0);
+        // Gaps of 4 to 22 ms.
+        let stamps: Vec<u64> = (0..20).map(|i| first + i * (7 + i) * MS / 2).collect();
+        gaps.add(20, &stamps);
+    }
+    let gaps = serde_json::to_string(&gaps).ok();
+    let stored = cotenant_store::StoredLoad { manifest, requests, gaps, client: None };
     let (_, figures) = derive_load(&stored).expect("from memory");
     insta::assert_snapshot!("load_figure_times", &figures[0].1);
     insta::assert_snapshot!("load_figure_over_time", &figures[1].1);

@@ -19,7 +19,7 @@ fn summary(requests: &dyn Requests, window: Choice, bound: Bound) -> LoadSummary
     let client =
         ClientFacts { wall_ns: 1, cpu_ns: 1, busiest: 0.1, peak_in_flight: 1, writer_wait_ns: 2_500_000 };
     let slo = Slo { ttft_ms: Some(60.0), tpot_ms: None, e2e_ms: Some(900.0) };
-    summarize_surveyed(requests, &survey, &Gaps::default(), Some(slo), client).expect("read")
+    summarize_surveyed(requests, &survey, &Gaps::default(), Some(slo), &[], client).expect("read")
 }
 
 /// Requests as they may end: some late, some failed, some never sent, in no order.

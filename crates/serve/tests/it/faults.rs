@@ -80,6 +80,29 @@ fn what_is_no_stream_and_no_json_is_garbage() {
     }
 }
 
+/// A server that says the key back: no detail has it, nor the begin of it where the text is cut.
+#[test]
+fn what_a_failure_quotes_is_without_the_key() {
+    let headers = [("authorization".to_owned(), "Bearer sk-secret-key".to_owned())];
+    let event = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: ";
+    let pad = "x".repeat(285);
+    for answer in [
+        format!("HTTP/1.1 401 No\r\n\r\n{pad} sk-secret-key"),
+        "HTTP/1.1 307 No\r\nlocation: /sk-secret-key\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        format!("{event}{{\"error\": \"sk-secret-key\"}}\n\n"),
+        format!("{event}sk-secret-key\n\n"),
+        "HTTP/1.1 200 OK\r\n\r\nsk-secret-key".to_owned(),
+        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{} sk-secret-key\r\n", "y".repeat(30)),
+    ] {
+        let url = raw(vec![answer.clone().into_bytes()]);
+        let target = Target::new(&Url::parse(&url).expect("a URL"), "/v1/x", &headers).expect("a target");
+        let all = records(Tenant { target, ..tenant(&url, closed(1, 1, 4)) });
+        let failure = all[0].failure.clone().expect(&answer);
+        assert!(!failure.detail.contains("sk-s"), "{answer}: {failure:?}");
+        assert!(failure.detail.contains("***"), "{answer}: {failure:?}");
+    }
+}
+
 #[test]
 fn nobody_there_is_a_failed_connection() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");

@@ -1,7 +1,7 @@
 //! Streams of every shape that servers are known to send.
 
 use super::*;
-use cotenant_store::serving::Finish;
+use cotenant_store::serving::{FailureKind, Finish};
 use cotenant_token_server::{RoleChunk, Shape, Usage};
 
 #[test]
@@ -157,4 +157,36 @@ fn two_servers_are_driven_on_one_clock() {
     };
     engine.run(Clock::start(), Options { stop_at_ns: u64::MAX }, &mut sink, &|| false).expect("it runs");
     assert_eq!(counts, [100, 50]);
+}
+
+/// A pause within an answer lies in one gap between stamps; a time limit shorter than it ends the request and keeps what had come.
+#[test]
+fn a_pause_within_an_answer_is_one_gap_or_the_end() {
+    let shape = || Shape { stall: Some((5, Duration::from_millis(600))), ..Shape::default() };
+    let server = start(Server { shape: shape(), ..fixed(10.0, 4.0) });
+    let (got, ..) = drive(tenant(&server.url(), closed(2, 6, 12)));
+    assert_eq!(got.len(), 6);
+    for (r, stamps) in &got {
+        assert!(r.ok() && stamps.len() == 12, "{r:?}");
+        let gaps: Vec<u64> = stamps.windows(2).map(|w| w[1] - w[0]).collect();
+        let longest = gaps.iter().max().copied();
+        // The kernel's stamps and the server's timer agree to far less than what a busy machine adds.
+        assert!((595_000_000..800_000_000).contains(&gaps[4]) && longest == Some(gaps[4]), "{gaps:?}");
+    }
+
+    let server = start(Server { shape: shape(), ..fixed(10.0, 4.0) });
+    let (got, ..) = drive(Tenant { timeout_ns: 300_000_000, ..tenant(&server.url(), closed(2, 6, 12)) });
+    assert_eq!(got.len(), 6);
+    for (r, stamps) in &got {
+        let failure = r.failure.as_ref().map(|f| (f.kind, f.detail.as_str()));
+        assert_eq!(failure, Some((FailureKind::Timeout, "not complete within 0.3 s")));
+        // Tokens are counted by chunks: the usage comes at the end.
+        assert_eq!((r.chunks, stamps.len(), r.output_tokens, r.by_chunks), (5, 5, 5, true), "{r:?}");
+        assert_eq!(
+            (r.first_content_ns, r.last_content_ns),
+            (stamps.first().copied(), stamps.last().copied())
+        );
+        let took = r.end_ns - r.sent_ns.unwrap_or(0);
+        assert!((295_000_000..500_000_000).contains(&took), "{took}");
+    }
 }

@@ -157,7 +157,10 @@ impl LoadOptions {
                     ));
                 }
             };
-            let words = format!("{} prompts of a file, in order, {tokens} tokens each", file.entries().len());
+            let others = file.entries().iter().any(|e| e.max_tokens.is_some());
+            let others = if others { " where a line does not say" } else { "" };
+            let words =
+                format!("{} prompts of a file, in order, {tokens} tokens each{others}", file.entries().len());
             let asks = Asks::file(Arc::new(file), Order::InOrder, seed, tokens)
                 .map_err(|e| wrong("--prompts", "the file", e.to_string()))?;
             return Ok((asks, words));

@@ -81,6 +81,11 @@ fn profile(text: &str) -> Result<Profile, LoadOptionError> {
 }
 
 impl LoadOptions {
+    /// Most requests; `u64::MAX` where only time ends the load.
+    pub(super) fn most_requests(&self) -> u64 {
+        self.requests.unwrap_or(if self.duration_ns.is_some() { u64::MAX } else { REQUESTS })
+    }
+
     /// What the file has that is to be replayed.
     pub(super) fn recorded(&self) -> Result<Option<Recorded>, LoadOptionError> {
         let Some(text) = &self.trace else {
@@ -119,7 +124,7 @@ impl LoadOptions {
         recorded: Option<&Recorded>,
     ) -> Result<(LoadSource, String, Vec<String>), LoadOptionError> {
         let together = |what: &str| Err(LoadOptionError::Together(what.to_owned()));
-        let requests = self.requests.unwrap_or(if self.duration_ns.is_some() { u64::MAX } else { REQUESTS });
+        let requests = self.most_requests();
         if requests == 0 {
             return Err(wrong("--requests", "0", "at least one"));
         }
