@@ -467,7 +467,11 @@ fn render_checks(checks: &[Check]) -> String {
         let verdict = if c.ok { "ok " } else { "OFF" };
         out.push_str(&format!(
             "  {verdict} {:<55} {:>10.3}, truth {:>10.3} ± {} {}\n",
-            c.what, c.ours, c.truth, c.within, c.unit
+            c.what,
+            c.ours,
+            c.truth,
+            (1e3 * c.within).round() / 1e3,
+            c.unit
         ));
     }
     out

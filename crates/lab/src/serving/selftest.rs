@@ -18,8 +18,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How far TTFT may be off, ms (99th percentile).
-const TTFT_MS: f64 = 0.5;
 /// Window in which arrivals are counted for their dispersion, ns: 50 arrivals of the rate here.
 const COUNTED_NS: u64 = 100_000_000;
 
@@ -217,6 +215,11 @@ fn streams(interrupted: &dyn Fn() -> bool) -> Result<Vec<Check>, TrialError> {
     let pairs = run(options, LoadSource::Open { times: users }, 2000, 26, interrupted)?;
     let p99 = |f: fn(&Pair) -> (f64, f64)| percentile(pairs.iter().map(|p| (f(p).0 - f(p).1).abs()), 0.99);
     let apart = |a: f64, b: f64| (a - b).abs() / 1e6;
+    let first = pairs.iter().map(|p| (ttft(p).0 - ttft(p).1).abs());
+    let content = pairs
+        .iter()
+        .filter_map(|p| Some(apart(p.record.first_content_ns? as f64, p.real(p.truth.first_token_ns?))));
+    let content = percentile(content, 0.99);
     let chunk = pairs.iter().flat_map(|p| {
         p.chunks.iter().zip(&p.truth.chunk_ns).map(|(ours, t)| apart(*ours as f64, p.real(*t)))
     });
@@ -224,9 +227,14 @@ fn streams(interrupted: &dyn Fn() -> bool) -> Result<Vec<Check>, TrialError> {
         .iter()
         .flat_map(|p| gaps(&p.chunks).zip(gaps(&p.truth.chunk_ns)).map(|(ours, truth)| apart(ours, truth)));
     Ok(vec![
-        // Its end is the kernel's stamp of the token, as of all chunks; its begin is our stamp before the write here, and
-        // there the moment at which the server's thread has read the request, which it does when it gets a core.
-        Check::new(NAME, "error of TTFT, 99th percentile", p99(ttft), 0.0, TTFT_MS, "ms"),
+        // TTFT ends with the kernel's stamp of a token, as near as all chunks. It begins with our stamp before the write, and
+        // on the other side with the read by the server's thread, which needs a core for it: with two cores for client,
+        // writer and server that takes 0.1 ms at the median and a turn of the scheduler, some 5 ms, at the 99th percentile,
+        // while contents are right to 0.01 ms. So the median is held to half a millisecond; 1 ms at the 99th percentile needs
+        // a core for each thread.
+        Check::new(NAME, "error of TTFT, median", percentile(first.clone(), 0.5), 0.0, 0.5, "ms"),
+        Check::new(NAME, "error of TTFT, 99th percentile", percentile(first, 0.99), 0.0, 1.0, "ms"),
+        Check::new(NAME, "error of the first content's time, 99th percentile", content, 0.0, 0.1, "ms"),
         Check::new(NAME, "error of TPOT, 99th percentile", p99(tpot), 0.0, 0.1, "ms"),
         Check::new(NAME, "error of ITL, 99th percentile", percentile(gap, 0.99), 0.0, 0.1, "ms"),
         Check::new(NAME, "error of a chunk's time, 99th percentile", percentile(chunk, 0.99), 0.0, 0.1, "ms"),
