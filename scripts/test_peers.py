@@ -1,6 +1,8 @@
 """What `peers/` makes of a server's records, and that a tree of processes is counted and ended."""
 import os
+import json
 import pathlib
+import tempfile
 import sys
 import time
 import unittest
@@ -96,12 +98,40 @@ class Commands(unittest.TestCase):
     def test_every_tool_is_asked_for_the_same(self):
         here = pathlib.Path("/nowhere")
         for tool in tools.TOOLS:
-            if tool.name == "inference-perf":
-                continue  # writes a file
-            ask = tools.Ask("http://127.0.0.1:1", 256, 4321, here, tools.Places(here, here, here))
+            if tool.name in ("inference-perf", "inference-benchmarker"):
+                continue  # these write files
+            ask = tools.Ask("http://127.0.0.1:1", 256, 4321, 17, here, tools.Places(here, here, here))
             command = " ".join(str(c) for c in tool.command(ask))
             for wanted in ("http://127.0.0.1:1", "256", "4321", "32", "simulated"):
                 self.assertIn(wanted, command, tool.name)
+
+    def test_what_takes_a_time_finds_its_files_where_it_looks(self):
+        tool = next(t for t in tools.TOOLS if t.timed)
+        with tempfile.TemporaryDirectory() as folder:
+            here = pathlib.Path(folder)
+            (here / "models/tiny").mkdir(parents=True)
+            (here / "models/tiny/tokenizer.json").write_text("{}")
+            ask = tools.Ask("http://127.0.0.1:1", 256, 4321, 17, here, tools.Places(here, here, here))
+            command = " ".join(str(c) for c in tool.command(ask))
+            for wanted in ("http://127.0.0.1:1", "256", "17s", "num_tokens=32", "simulated"):
+                self.assertIn(wanted, command)
+            for repo, file in (("models--peers--tiny", "tokenizer.json"), ("datasets--peers--prompts", "prompts.json")):
+                commit = (here / "hub/hub" / repo / "refs/main").read_text()
+                self.assertTrue((here / "hub/hub" / repo / "snapshots" / commit / file).is_file())
+
+    def test_a_report_with_failed_requests_is_none(self):
+        tool = next(t for t in tools.TOOLS if t.timed)
+        with tempfile.TemporaryDirectory() as folder:
+            (pathlib.Path(folder) / "results").mkdir()
+            path = pathlib.Path(folder) / "results/peers_tiny.json"
+            spread = {"avg": 2.0, "p99": 3.0}
+            one = {"id": "throughput", "failed_requests": 0, "request_rate": 9.0, "time_to_first_token_ms": spread, "inter_token_latency_ms": spread}
+            path.write_text(json.dumps({"results": [{"id": "warmup"}, one]}))
+            said = tool.report(pathlib.Path(folder))
+            self.assertEqual((said["req_per_s"], said["ttft_mean"], said["tpot_p99"]), (9.0, 2.0, 3.0))
+            path.write_text(json.dumps({"results": [{**one, "failed_requests": 1}]}))
+            with self.assertRaises(ValueError):
+                tool.report(pathlib.Path(folder))
 
 
 if __name__ == "__main__":
