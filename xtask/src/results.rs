@@ -176,7 +176,9 @@ fn section(out: &mut String, name: &str, real: &RunData, sim: Option<&RunData>, 
         let Some(s) = real.summary.trials.iter().find(|s| s.trial == t.id) else { continue };
         if s.status != "done" {
             let why = real.outcomes.iter().rev().find(|o| o.trial == t.id).and_then(|o| o.reason.as_deref());
-            let _ = writeln!(out, "| {} | {} | | | | | | | {} |", t.id, s.status, why.unwrap_or_default());
+            // What the program said last stands in `outcomes.jsonl`; a page wants the reason alone.
+            let why = why.unwrap_or_default().split("; its last output").next().unwrap_or_default();
+            let _ = writeln!(out, "| {} | {} | | | | | | | {why} |", t.id, s.status);
             continue;
         }
         let other = sim.and_then(|r| r.summary.trials.iter().find(|x| x.trial == t.id));
