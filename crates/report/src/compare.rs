@@ -315,11 +315,18 @@ fn test(a: Option<&TrialSamples>, b: Option<&TrialSamples>, name: &str) -> f64 {
 }
 
 fn judge_row(judge: &Judge, row: &ComparisonRow, adjusted_p: f64) -> Verdict {
-    if !(row.a.low > 0.0 && row.b.low > 0.0) {
-        return Verdict::Ambiguous;
-    }
-    let (value, low, high) = (row.b.value / row.a.value, row.b.low / row.a.high, row.b.high / row.a.low);
-    judge.ratio(value, low, high, metric::better(&row.metric), Some(adjusted_p))
+    let Some(r) = quotient(&row.b, &row.a) else { return Verdict::Ambiguous };
+    judge.ratio(r.value, r.low, r.high, metric::better(&row.metric), Some(adjusted_p))
+}
+
+/// `b` over `a` with the quotient of their intervals; `None` where one reaches down to 0.
+pub(crate) fn quotient(b: &Estimate, a: &Estimate) -> Option<Estimate> {
+    (a.low > 0.0 && b.low > 0.0).then(|| Estimate {
+        value: b.value / a.value,
+        low: b.low / a.high,
+        high: b.high / a.low,
+        n: a.n.min(b.n),
+    })
 }
 
 fn same_plan(a: &TrialRecord, b: &TrialRecord) -> bool {

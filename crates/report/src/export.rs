@@ -3,6 +3,20 @@
 use crate::metric;
 use cotenant_store::format::{Manifest, Summary};
 
+/// A head and its rows, which are as long as it, as the text of a file.
+pub(crate) fn csv_text<C: AsRef<[u8]>, R: AsRef<[u8]>>(
+    head: impl IntoIterator<Item = C>,
+    rows: impl IntoIterator<Item = impl IntoIterator<Item = R>>,
+) -> String {
+    let mut out = csv::Writer::from_writer(Vec::new());
+    // Writing to memory does not fail.
+    let _ = out.write_record(head);
+    for row in rows {
+        let _ = out.write_record(row);
+    }
+    out.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+}
+
 /// Columns of `metrics.csv`. They are only added to at the end.
 const HEAD: [&str; 13] = [
     "run",
@@ -27,12 +41,10 @@ pub fn metrics_csv(manifest: &Manifest, summary: &Summary) -> String {
         manifest.trials.iter().flat_map(|t| t.vars.keys().map(String::as_str)).collect();
     names.sort_unstable();
     names.dedup();
-    let mut out = csv::Writer::from_writer(Vec::new());
     let vars = names.iter().map(|n| format!("var.{n}"));
     let head: Vec<String> =
         HEAD.iter().map(|h| (*h).to_owned()).chain(["n".to_owned(), "unit".to_owned()]).chain(vars).collect();
-    // Writing to memory does not fail, and all rows are as long as the head.
-    let _ = out.write_record(&head);
+    let mut rows: Vec<Vec<String>> = Vec::new();
     for s in &summary.trials {
         let Some(t) = manifest.trials.iter().find(|t| t.id == s.trial) else { continue };
         let mode = t.sharing.get("mode").and_then(|m| m.as_str()).unwrap_or_default();
@@ -51,7 +63,7 @@ pub fn metrics_csv(manifest: &Manifest, summary: &Summary) -> String {
         let end: Vec<String> =
             names.iter().map(|n| t.vars.get(*n).map(f64::to_string).unwrap_or_default()).collect();
         let mut row = |middle: [String; 7]| {
-            let _ = out.write_record(start.iter().chain(&middle).chain(&end));
+            rows.push(start.iter().chain(&middle).chain(&end).cloned().collect());
         };
         for (name, e) in &s.metrics {
             row([
@@ -68,5 +80,5 @@ pub fn metrics_csv(manifest: &Manifest, summary: &Summary) -> String {
             row(Default::default());
         }
     }
-    out.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+    csv_text(head, rows)
 }

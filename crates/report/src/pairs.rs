@@ -87,7 +87,7 @@ fn test(kind: &str, [a, b]: [&str; 2], clock: Clock, left: &Repeats, right: &Rep
     })
 }
 
-fn result(statistic: f64, p: f64) -> TestResult {
+pub(crate) fn result(statistic: f64, p: f64) -> TestResult {
     TestResult { statistic, p, adjusted_p: p }
 }
 

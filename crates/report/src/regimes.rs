@@ -8,15 +8,16 @@
 //! Regimes cannot take turns as phases do, since another regime wants other processes. So their repeats are not paired: intervals are
 //! quotients of intervals, and the test is Mann and Whitney's.
 
+use crate::compare::quotient;
+use crate::export::csv_text;
 use crate::html::mode;
 use crate::metric;
 use crate::page::TableBlock;
+use crate::pairs::result;
 use crate::samples::TrialSamples;
 use crate::servers::is_server;
 use cotenant_stats::{Judge, holm, mann_whitney};
-use cotenant_store::format::{
-    Estimate, Manifest, RegimePair, Summary, TestResult, TrialRecord, TrialSummary,
-};
+use cotenant_store::format::{Estimate, Manifest, RegimePair, Summary, TrialRecord, TrialSummary};
 
 /// What regimes are compared in.
 const COMPARED: [&str; 5] =
@@ -49,15 +50,6 @@ fn groups<'t>(trials: impl Iterator<Item = &'t TrialRecord>) -> Vec<(f64, Vec<&'
     out.into_iter().map(|(x, _, alike)| (x, alike)).collect()
 }
 
-fn ratio(b: &Estimate, a: &Estimate) -> Option<Estimate> {
-    (a.low > 0.0 && b.low > 0.0).then(|| Estimate {
-        value: b.value / a.value,
-        low: b.low / a.high,
-        high: b.high / a.low,
-        n: a.n.min(b.n),
-    })
-}
-
 /// Every regime against each that stands before it, at every load that both had.
 pub(crate) fn pairs(all: &[TrialSamples], trials: &[TrialSummary]) -> Vec<RegimePair> {
     let of = |id: &str| {
@@ -71,7 +63,7 @@ pub(crate) fn pairs(all: &[TrialSamples], trials: &[TrialSummary]) -> Vec<Regime
                 let (Some((sa, ta)), Some((sb, tb))) = (of(&a.id), of(&b.id)) else { continue };
                 for name in COMPARED {
                     let (Some(ea), Some(eb)) = (ta.metrics.get(name), tb.metrics.get(name)) else { continue };
-                    let Some(ratio) = ratio(eb, ea) else { continue };
+                    let Some(ratio) = quotient(eb, ea) else { continue };
                     let values = |s: &TrialSamples| s.values.get(name).cloned().unwrap_or_default();
                     let Ok(u) = mann_whitney(&values(sb), &values(sa)) else { continue };
                     out.push(RegimePair {
@@ -80,7 +72,7 @@ pub(crate) fn pairs(all: &[TrialSamples], trials: &[TrialSummary]) -> Vec<Regime
                         b: b.id.clone(),
                         metric: name.to_owned(),
                         ratio,
-                        mann_whitney: TestResult { statistic: u.statistic, p: u.p, adjusted_p: u.p },
+                        mann_whitney: result(u.statistic, u.p),
                         verdict: String::new(),
                     });
                 }
@@ -104,7 +96,7 @@ fn emulated(trial: &TrialRecord) -> bool {
 }
 
 /// What must be said of servers with limits wherever they stand.
-pub(crate) const EMULATION: &str = "emulation without isolation";
+const EMULATION: &str = "emulation without isolation";
 
 /// Sharing mode of a trial with servers, in words.
 pub(crate) fn regime(trial: &TrialRecord) -> String {
@@ -128,7 +120,7 @@ const HEAD: [&str; 14] = [
     "J/tok",
 ];
 
-/// A row of the table: cells, and numbers for other programs.
+/// A row of the table.
 fn row(trial: &TrialRecord, summary: &TrialSummary, against: Option<&RegimePair>) -> [String; 14] {
     let of = |name: &str| summary.metrics.get(name).map_or_else(String::new, |e| metric::value(e.value));
     [
@@ -151,20 +143,19 @@ fn row(trial: &TrialRecord, summary: &TrialSummary, against: Option<&RegimePair>
     ]
 }
 
-/// The rows of all groups, in the order of the plan.
-fn rows(manifest: &Manifest, summary: &Summary) -> Vec<[String; 14]> {
+/// Trials with numbers that meet another regime, by groups, in the order of the plan; each with its tokens against the group's first.
+fn told<'r>(
+    manifest: &'r Manifest,
+    summary: &'r Summary,
+) -> Vec<(&'r TrialRecord, &'r TrialSummary, Option<&'r RegimePair>)> {
     let mut out = Vec::new();
     for (_, alike) in groups(manifest.trials.iter()) {
-        let Some(first) = alike.first() else { continue };
         for trial in &alike {
-            let Some(s) = summary.trials.iter().find(|s| s.trial == trial.id && !s.metrics.is_empty()) else {
-                continue;
-            };
-            let against = summary
-                .regimes
-                .iter()
-                .find(|p| p.a == first.id && p.b == trial.id && p.metric == "tokens_per_s");
-            out.push(row(trial, s, against));
+            let found = summary.trials.iter().find(|s| s.trial == trial.id && !s.metrics.is_empty());
+            let Some(s) = found else { continue };
+            let of_first =
+                |p: &&RegimePair| p.a == alike[0].id && p.b == trial.id && p.metric == "tokens_per_s";
+            out.push((*trial, s, summary.regimes.iter().find(of_first)));
         }
     }
     out
@@ -172,7 +163,8 @@ fn rows(manifest: &Manifest, summary: &Summary) -> Vec<[String; 14]> {
 
 /// The study's first table: regime and load against throughput and tails. Nothing where no two regimes had the same load.
 pub(crate) fn table(manifest: &Manifest, summary: &Summary) -> Option<TableBlock> {
-    let rows = rows(manifest, summary);
+    let rows: Vec<_> =
+        told(manifest, summary).into_iter().map(|(t, s, against)| row(t, s, against)).collect();
     // The simulated GPU has no meter of energy, for one.
     let used: Vec<usize> = (0..HEAD.len()).filter(|c| rows.iter().any(|r| !r[*c].is_empty())).collect();
     (!rows.is_empty()).then(|| TableBlock {
@@ -213,7 +205,6 @@ pub(crate) fn tests(manifest: &Manifest, summary: &Summary) -> Option<TableBlock
 /// `regimes.csv`: the table for other programs, with the trial and the ends of intervals in columns of their own. Empty where there is
 /// no table.
 pub fn regimes_csv(manifest: &Manifest, summary: &Summary) -> String {
-    let mut out = csv::Writer::from_writer(Vec::new());
     let metrics = [
         "tokens_per_s",
         "stp",
@@ -230,37 +221,22 @@ pub fn regimes_csv(manifest: &Manifest, summary: &Summary) -> String {
         head.extend([m.to_owned(), format!("{m}_low"), format!("{m}_high")]);
     }
     head.extend(["of_first", "of_first_low", "of_first_high"].map(str::to_owned));
-    // Writing to memory does not fail, and all rows are as long as the head.
-    let _ = out.write_record(&head);
-    let mut any = false;
     let cells = |e: Option<&Estimate>| match e {
         Some(e) => [e.value, e.low, e.high].map(|v| v.to_string()),
         None => Default::default(),
     };
-    for (x, alike) in groups(manifest.trials.iter()) {
-        for trial in &alike {
-            let Some(s) = summary.trials.iter().find(|s| s.trial == trial.id && !s.metrics.is_empty()) else {
-                continue;
-            };
-            let against = summary
-                .regimes
-                .iter()
-                .find(|p| p.a == alike[0].id && p.b == trial.id && p.metric == "tokens_per_s");
-            let mut row = vec![
-                trial.id.clone(),
-                x.to_string(),
-                trial.series.clone(),
-                regime(trial),
-                trial.tenants.len().to_string(),
-            ];
+    let rows: Vec<Vec<String>> = told(manifest, summary)
+        .into_iter()
+        .map(|(trial, s, against)| {
+            let x = trial.x.map(|x| x.to_string()).unwrap_or_default();
+            let servers = trial.tenants.len().to_string();
+            let mut row = vec![trial.id.clone(), x, trial.series.clone(), regime(trial), servers];
             row.extend(metrics.iter().flat_map(|m| cells(s.metrics.get(*m))));
             row.extend(cells(against.map(|p| &p.ratio)));
-            let _ = out.write_record(&row);
-            any = true;
-        }
-    }
-    let text = out.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-    if any { text } else { String::new() }
+            row
+        })
+        .collect();
+    if rows.is_empty() { String::new() } else { csv_text(head, rows) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::iterations::counted;
 use crate::programs::together;
 use crate::samples::TrialSamples;
 use crate::servers::{gaps_of, is_server};
-use cotenant_stats::{Sketch, quantile};
+use cotenant_stats::{Sketch, quantiles};
 use cotenant_store::format::PhaseTenant;
 use cotenant_store::serving::ServedPhase;
 
@@ -34,8 +34,8 @@ const PANELS: [(Time, &str); 4] = [
     (Time::Latency, "latency of a request, ms"),
 ];
 
-fn shares() -> impl Iterator<Item = f64> {
-    (0..=POINTS).map(|i| i as f64 / POINTS as f64)
+fn shares() -> Vec<f64> {
+    (0..=POINTS).map(|i| i as f64 / POINTS as f64).collect()
 }
 
 /// Quantiles of a time of these servers in the phases of one name, all repeats together; empty without an observation.
@@ -52,7 +52,7 @@ fn curve(s: &TrialSamples, phase: &str, names: &[&str], time: Time) -> Vec<(f64,
     if let Time::Gap = time {
         let mut all = Sketch::default();
         runs.iter().for_each(|(_, served)| all.merge(&gaps_of(served), 1.0));
-        return shares().filter_map(|p| Some((all.quantile(p)?, p))).collect();
+        return shares().into_iter().filter_map(|p| Some((all.quantile(p)?, p))).collect();
     }
     let of = |(run, served): &(&PhaseTenant, &ServedPhase)| -> Vec<f64> {
         let list = match time {
@@ -64,7 +64,8 @@ fn curve(s: &TrialSamples, phase: &str, names: &[&str], time: Time) -> Vec<(f64,
         kept.iter().filter(|ns| **ns > 0).map(|ns| *ns as f64 / 1e6).collect()
     };
     let values: Vec<f64> = runs.iter().flat_map(of).collect();
-    shares().filter_map(|p| Some((quantile(&values, p).ok()?, p))).collect()
+    let shares = shares();
+    quantiles(&values, &shares).unwrap_or_default().into_iter().zip(shares).collect()
 }
 
 /// A figure of a trial with servers: TTFT, TPOT, gaps between chunks and latency. `None` without a request.

@@ -8,6 +8,7 @@ use crate::samples::TrialSamples;
 use cotenant_stats::{Gaps, Sketch, quantile};
 use cotenant_store::format::{Estimate, PhaseRecord, PhaseTenant, RepeatRecord, TrialRecord, TrialSummary};
 use cotenant_store::serving::{ServedPhase, Slo};
+use serde::Deserialize;
 
 /// A list of a phase.
 type TimeOf = fn(&ServedPhase) -> &[u64];
@@ -124,9 +125,8 @@ fn seconds(served: &ServedPhase) -> Option<f64> {
 
 /// Gaps between chunks in the window that counts, ms. What another version wrote has nothing to say.
 pub(crate) fn gaps_of(served: &ServedPhase) -> Sketch {
-    let gaps: Gaps = serde_json::from_value(served.gaps.clone()).unwrap_or_default();
     let (from, to) = served.window_ns;
-    gaps.blocks(from, to, 1).0.into_iter().next().unwrap_or_default()
+    Gaps::deserialize(&served.gaps).unwrap_or_default().by_chunk(from, to)
 }
 
 /// What else is counted of a server's requests in a phase: gaps between chunks, end-to-end time by output token, tokens with those of

@@ -5,6 +5,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, socko
 use nix::sys::time::TimeSpec;
 use rustix::fd::{AsRawFd, OwnedFd};
 use std::io::IoSliceMut;
+use std::time::Duration;
 
 /// What two looks at the distance of the clocks may differ by where nobody set one of them, ns; and for each ns between them.
 /// Time services change a clock's rate by 0.05 % at most.
@@ -44,27 +45,26 @@ impl Arrivals {
         self.apart = Some((apart, at));
     }
 
-    /// Bytes read into the buffer, and when the last of them arrived: not before `from_ns`, nor later than now.
+    /// Bytes read into the buffer, when the last of them arrived (not before `from_ns`, nor later than now), and now.
     pub fn read(
         &mut self,
         socket: &OwnedFd,
         buffer: &mut [u8],
         clock: Clock,
         from_ns: u64,
-    ) -> nix::Result<(usize, u64)> {
+    ) -> nix::Result<(usize, u64, u64)> {
         let mut into = [IoSliceMut::new(buffer)];
         let got = recvmsg::<()>(socket.as_raw_fd(), &mut into, Some(&mut self.control), MsgFlags::empty())?;
         let now = clock.now();
         let stamp = got.cmsgs().ok().and_then(|mut all| {
             all.find_map(|c| match c {
-                ControlMessageOwned::ScmTimestampns(t) => {
-                    Some((t.tv_sec() as u64).saturating_mul(1_000_000_000).saturating_add(t.tv_nsec() as u64))
-                }
+                ControlMessageOwned::ScmTimestampns(t) => Some(Duration::from(t).as_nanos() as u64),
                 _ => None,
             })
         });
         let bytes = got.bytes;
-        Ok((bytes, self.on_clock(stamp, clock).map_or(now, |at| at.clamp(from_ns.min(now), now))))
+        let at = self.on_clock(stamp, clock).map_or(now, |at| at.clamp(from_ns.min(now), now));
+        Ok((bytes, at, now))
     }
 
     /// A stamp of the day's clock on the clock of the phase.
@@ -80,7 +80,6 @@ mod tests {
     use rustix::net::{AddressFamily, SocketType};
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
-    use std::time::Duration;
 
     fn pair() -> (TcpStream, OwnedFd) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -106,7 +105,7 @@ mod tests {
             let after = clock.now();
             std::thread::sleep(Duration::from_millis(30));
             arrivals.turn();
-            let (n, at) = arrivals.read(&receiver, &mut buffer, clock, 0).expect("it is there");
+            let (n, at, _) = arrivals.read(&receiver, &mut buffer, clock, 0).expect("it is there");
             assert_eq!(n, 5);
             assert!(
                 at + 1_000_000 >= before && at <= after + 10_000_000,
@@ -126,7 +125,7 @@ mod tests {
         // The first look has none before it to compare with.
         arrivals.turn();
         let before = clock.now();
-        let (_, at) = arrivals.read(&receiver, &mut [0; 64], clock, 0).expect("it is there");
+        let (_, at, _) = arrivals.read(&receiver, &mut [0; 64], clock, 0).expect("it is there");
         assert!(at >= before, "{at} is before the read at {before}");
 
         // The day's clock was set by an hour.
@@ -143,7 +142,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(30));
         arrivals.turn();
         let asked = clock.now();
-        let (_, at) = arrivals.read(&receiver, &mut [0; 64], clock, asked).expect("it is there");
+        let (_, at, _) = arrivals.read(&receiver, &mut [0; 64], clock, asked).expect("it is there");
         assert_eq!(at, asked);
     }
 
@@ -162,7 +161,7 @@ mod tests {
         arrivals.turn();
         rustix::net::send(&theirs, b"token", rustix::net::SendFlags::empty()).expect("it is sent");
         let before = clock.now();
-        let (n, at) = arrivals.read(&ours, &mut [0; 64], clock, 0).expect("it is there");
+        let (n, at, _) = arrivals.read(&ours, &mut [0; 64], clock, 0).expect("it is there");
         assert_eq!(n, 5);
         assert!(at >= before);
     }

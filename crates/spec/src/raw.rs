@@ -473,8 +473,8 @@ pub(crate) struct ReferenceText {
 #[schemars(deny_unknown_fields)]
 pub(crate) struct Figure {
     /// `bars` and `line`: a metric over `x`. `kde`: densities of iteration times. `ecdf`: distributions of the times
-    /// of servers' requests. `iterations`: time of each iteration over a phase. `matrix`: directed slowdown of every pair. `telemetry`: GPU counters under the time
-    /// line.
+    /// of servers' requests. `iterations`: time of each iteration over a phase. `matrix`: directed slowdown of every
+    /// pair. `telemetry`: GPU counters under the time line.
     #[schemars(extend("enum" = ["bars", "line", "kde", "ecdf", "iterations", "matrix", "telemetry"]))]
     pub kind: At<String>,
     /// Metric drawn (`bars`, `line` and `matrix`).

@@ -56,6 +56,11 @@ impl Gaps {
         }
     }
 
+    /// Gaps between chunks in a window, ms.
+    pub fn by_chunk(&self, from_ns: u64, to_ns: u64) -> Sketch {
+        self.blocks(from_ns, to_ns, 1).0.into_iter().next().unwrap_or_default()
+    }
+
     /// Sketches of `blocks` equal stretches of a window, by chunk and by token. Slots are not divided: one counts
     /// where its middle lies.
     pub fn blocks(&self, from_ns: u64, to_ns: u64, blocks: usize) -> (Vec<Sketch>, Vec<Sketch>) {

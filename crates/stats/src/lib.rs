@@ -31,7 +31,7 @@ pub use interval::{Interval, Median, Method, median_interval, paired_ratio, prec
 pub use kde::{Bandwidth, Kde};
 pub use kolmogorov::kolmogorov_smirnov;
 pub use mser::{mser, mser5};
-pub use quantile::{Outlier, mark_outliers, median, quantile, quantile_sorted};
+pub use quantile::{Outlier, mark_outliers, median, quantile, quantile_sorted, quantiles};
 pub use shift::{Shift, hodges_lehmann_interval, hodges_lehmann_shift};
 pub use sketch::{Sketch, describe_sketches};
 pub use verdict::{Better, Judge, Verdict};

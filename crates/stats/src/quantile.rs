@@ -17,6 +17,21 @@ pub fn quantile(xs: &[f64], p: f64) -> Result<f64, StatsError> {
     Ok(quantile_sorted(&sorted(xs, "a quantile", 1)?, p))
 }
 
+/// The quantiles at these shares, in their order: the values are sorted once.
+///
+/// # Errors
+/// As [`quantile`].
+pub fn quantiles(xs: &[f64], shares: &[f64]) -> Result<Vec<f64>, StatsError> {
+    let v = sorted(xs, "a quantile", 1)?;
+    shares
+        .iter()
+        .map(|&p| match p {
+            0.0..=1.0 => Ok(quantile_sorted(&v, p)),
+            _ => Err(StatsError::Parameter { name: "p", value: p, expected: "a share from 0 to 1" }),
+        })
+        .collect()
+}
+
 /// The median (type 7: mean of the two middle values when their number is even).
 ///
 /// # Errors
@@ -80,6 +95,15 @@ pub fn mark_outliers(xs: &[f64]) -> Result<Vec<Outlier>, StatsError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn several_are_what_each_is_alone() {
+        let xs = [3.0, 1.0, 2.0, 9.0];
+        let each: Vec<f64> =
+            [0.0, 0.5, 0.9, 1.0].iter().map(|&p| quantile(&xs, p).expect("a share")).collect();
+        assert_eq!(quantiles(&xs, &[0.0, 0.5, 0.9, 1.0]).expect("shares"), each);
+        assert!(quantiles(&xs, &[0.5, 1.5]).is_err() && quantiles(&[], &[0.5]).is_err());
+    }
 
     #[test]
     fn small_samples_by_hand() {

@@ -72,9 +72,9 @@ struct Held {
     setup: Option<String>,
     fresh: bool,
     busy: bool,
-    serves: bool,
     /// It is not for another trial: something of the recorder stays in it, or its server is to be started anew.
     spent: bool,
+    /// `None`: a server, which runs as it would without us.
     tracer: Option<Tracer>,
     facts: Vec<(String, serde_json::Value)>,
 }
@@ -165,7 +165,7 @@ impl Troupe {
 
     /// Whether one of [`Troupe::spare`] is a server.
     pub fn spare_serves(&self) -> bool {
-        self.held.iter().any(|h| !h.busy && h.serves && h.program.is_some())
+        self.held.iter().any(|h| !h.busy && h.tracer.is_none() && h.program.is_some())
     }
 
     /// Announces a plan: how many model workers it may need tells how many to start at once. A worker takes seconds to
@@ -308,7 +308,6 @@ impl Troupe {
             setup: None,
             fresh: true,
             busy: false,
-            serves: shepherd,
             spent: false,
             tracer,
             facts,

@@ -119,8 +119,7 @@ impl<'s> Course<'s> {
             m.slo.as_ref().and_then(f).map(|ms| (ms, "limit".to_owned())).into_iter().collect::<Vec<_>>()
         };
         let window = &self.survey.window;
-        let itl = gaps.blocks(window.from_ns, window.to_ns, 1).0.into_iter().next().unwrap_or_default();
-        let itl = Sample::Counted(itl);
+        let itl = Sample::Counted(gaps.by_chunk(window.from_ns, window.to_ns));
         let [ttft, tpot, e2e] = &self.times;
         let (of_requests, of_gaps) = ("share of requests", "share of gaps");
         let rows = [

@@ -1,20 +1,7 @@
 //! Summaries for other programs: comma-separated values, a row for each number.
 
+use crate::export::csv_text;
 use cotenant_store::serving::{LoadSummary, Ranged, Spread};
-
-/// A head and its rows as the text of a file.
-pub(super) fn csv_text<const N: usize>(
-    head: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> String {
-    let mut out = csv::Writer::from_writer(Vec::new());
-    // Writing to memory does not fail, and all rows are as long as the head.
-    let _ = out.write_record(head);
-    for row in rows {
-        let _ = out.write_record(row);
-    }
-    out.into_inner().ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
-}
 
 /// Rows of a load's summary.
 #[derive(Default)]

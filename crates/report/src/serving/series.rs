@@ -1,8 +1,8 @@
 //! Loads at several levels: from their summaries to a table, a file for other programs, and figures.
 
 use super::figures::load_frame;
-use super::rows::csv_text;
 use super::table::number;
+use crate::export::csv_text;
 use crate::figure::{Axis, Figure, Guide, LineFigure, Point, Role, Series};
 use crate::svg::Embed;
 use crate::table::TableOptions;

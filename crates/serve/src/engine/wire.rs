@@ -134,13 +134,12 @@ impl Engine<'_> {
         let asked_ns = conn.active.as_ref().and_then(|a| a.record.sent_ns).unwrap_or(0);
         let from_ns = asked_ns.max(conn.arrived_ns);
         let got = self.arrivals.read(&conn.socket, self.buffer.as_mut_slice(), clock, from_ns);
-        let now = clock.now();
         match got {
-            Ok((0, _)) if conn.state == State::Shaking => {
+            Ok((0, ..)) if conn.state == State::Shaking => {
                 let why = "the server closed in the middle of the TLS handshake; does it speak TLS?";
                 self.broken(id, FailureKind::Connect, why, clock, sink);
             }
-            Ok((0, _)) => {
+            Ok((0, _, now)) => {
                 if conn.active.as_ref().is_some_and(|a| a.record.first_byte_ns.is_some()) {
                     conn.closed(now);
                     self.finish(id, false, now, sink);
@@ -154,7 +153,7 @@ impl Engine<'_> {
                     );
                 }
             }
-            Ok((n, at)) => {
+            Ok((n, at, now)) => {
                 conn.arrived_ns = at;
                 if conn.tls.is_some() {
                     self.decrypt(id, n.min(READ), at, clock, sink);
